@@ -1,0 +1,45 @@
+# make demo   the main job on an embedded sample, each command with its output
+# make test   the tests
+# make check  lint, format, types
+# make bench  measure: a table of ratios
+#
+# Each makes its own .venv; all that is needed is Python >= 3.11, make and git.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST_ARGS ?=
+
+.PHONY: demo test check format bench torture clean
+
+demo: .venv/ready
+	@$(BIN)/python examples/demo.py
+
+test: .venv/ready-test
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+torture: .venv/ready-test
+	MAILSYNC_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m torture $(PYTEST_ARGS)
+
+check: .venv/ready-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/ready-test
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/ready
+	@$(BIN)/python -m bench
+
+clean:
+	rm -rf .venv build dist
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/ready-test: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,check]"
+	@touch $@

@@ -1,0 +1,3 @@
+"""Keep two stores of mail equal."""
+
+__version__ = "6.0.0"

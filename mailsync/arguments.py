@@ -1,0 +1,107 @@
+"""The command line as a value: what is asked for, in which mode is decided later by what the names are."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from . import __version__
+from .errors import UsageError
+
+DESCRIPTION = """\
+Keep two stores of mail equal: what is new, deleted or flagged in one becomes so in the other.
+
+  mailsync CHANNEL            synchronize both stores of a channel
+  mailsync STORE              list the mailboxes of a store
+  mailsync CHANNEL STORE      tell what happened in a store since the last run
+
+Stores and channels are defined in ~/.mailsync:
+
+  store md   { pat Maildir/*  prefix Maildir/ }
+  store old  { pat Mail/%     prefix Mail/ }
+  channel mail md old { msinfo .msinfo }
+
+Begin with `mailsync md`, which lists; then `mailsync -s mail`, which tells all and does nothing; then `mailsync mail`.
+A message that was there last time and is gone from one store is deleted in the other; one that was not is copied.
+Nothing else is ever deleted, but for further identical copies of a message in one mailbox."""
+
+EPILOG = """\
+Exit status: 0 done, 1 some messages or mailboxes failed, 2 usage, 3 configuration, 4 deletions held by the guard,
+5 the channel is locked by another run, 6 a store cannot be reached or is not the one seen, 7 login failed,
+8 msinfo cannot be read or saved, 9 certificate, 130 and 143 stopped by a signal.
+
+The options of mailsync 5.2.7 keep their letters: -cd, -di, -dc, -vb, -vw, -vp are one option each."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(message, "mailsync --help tells all options.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All options. Short ones are 5.2.7's; `-h` and `--version` end the program."""
+    parser = _Parser(
+        prog="mailsync",
+        usage="mailsync [options] CHANNEL[:BOX]... | STORE | CHANNEL STORE",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    parser.add_argument("names", nargs="*", help=argparse.SUPPRESS)
+
+    what = parser.add_argument_group("what is done")
+    what.add_argument("-s", "--simulate", action="store_true", help="tell what would be done; write nothing at all")
+    what.add_argument("-n", "--no-delete", action="store_true", help="delete no message and no mailbox")
+    what.add_argument(
+        "-D", "--delete-empty", action="store_true", help="delete mailboxes that are empty in both stores"
+    )
+    what.add_argument("-cd", "--copy-deleted", action="store_true", help="copy new messages even if marked \\Deleted")
+    what.add_argument(
+        "--allow-mass-delete", metavar="NUM", type=_count, help="let up to NUM deletions a store pass the guard, once"
+    )
+    what.add_argument(
+        "-t", "--id-type", metavar="TYPE", choices=("msgid", "md5"), default="msgid",
+        help="what tells a message: msgid (its Message-ID, the default) or md5 (of some header fields)",
+    )  # fmt: skip
+    what.add_argument("-f", "--config", metavar="FILE", help="configuration file, instead of ~/.mailsync")
+
+    shown = parser.add_argument_group("what is shown")
+    shown.add_argument("-m", "--messages", action="store_true", help="a line for each message")
+    shown.add_argument("-M", "--message-ids", action="store_true", help="the same, with the message's id")
+    shown.add_argument("-q", "--quiet", action="store_true", help="say nothing when nothing happened")
+    shown.add_argument("--json", action="store_true", help="JSON lines instead of text")
+    shown.add_argument("-vw", "--warnings", action="store_true", help="what is odd, but no error")
+    shown.add_argument("-vb", "--verbose-ids", action="store_true", help="each Message-ID that had to be mended")
+    shown.add_argument("-vp", "--verbose-parse", action="store_true", help="each header with lines that are no field")
+    shown.add_argument("-v", "--verbose", action="store_true", help="all of -vw, -vb and -vp")
+    shown.add_argument("-d", "--debug", action="store_true", help="what happens inside; tracebacks of errors")
+    shown.add_argument("-di", "--debug-imap", action="store_true", help="the IMAP protocol (no store uses it yet)")
+    shown.add_argument("-dc", "--debug-config", action="store_true", help="the configuration as it was understood")
+
+    other = parser.add_argument_group("other")
+    other.add_argument("-h", "--help", action="help", help="show this")
+    other.add_argument("--version", action="version", version=f"mailsync {__version__}")
+    return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """UsageError for what makes no sense."""
+    if "-c" in argv:  # argparse takes it for the beginning of -cd
+        raise UsageError("unknown option -c", "mailsync --help tells all options.")
+    found = parser().parse_args(argv)
+    found.messages |= found.message_ids
+    if found.verbose:
+        found.warnings = found.verbose_ids = found.verbose_parse = True
+    return found
+
+
+def _count(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of messages")
+    return number

@@ -1,0 +1,130 @@
+"""What each side listed when the memory was saved. May be deleted at any time: it never is the memory.
+
+Now it answers two questions. Was this uid there when the memory was saved? (If not, it is another message under a known
+id.) Is this mailbox the one that was seen last time?
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Self
+
+from .model import Boxname, Side, Uid
+
+VERSION = 1
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS saved (msinfo TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS box (name BLOB, side TEXT, validity TEXT, uids TEXT, PRIMARY KEY (name, side)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS uid (name BLOB, side TEXT, uid BLOB, PRIMARY KEY (name, side, uid)) WITHOUT ROWID;
+"""
+
+
+class Cache:
+    """The cache of one channel. Every fault of the file itself is healed by starting with an empty one."""
+
+    def __init__(self, path: Path | None, msinfo: str, *, write: bool = True) -> None:
+        """`msinfo`: digest of the memory as it was loaded. `path` None: remember nothing."""
+        self._db = _opened(path) if write else _looked_at(path)
+        row = self._db.execute("SELECT msinfo FROM saved").fetchone()
+        self._fits = row is not None and row[0] == msinfo
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._db.close()
+
+    def recorder(self, boxname: Boxname, validity: Mapping[Side, str | None]) -> Callable[[Side, Uid], bool | None]:
+        """Answers for one box: was this uid there when the memory was saved? None: no record tells."""
+        known = {side: self._fits and self._same(boxname, side, validity[side]) for side in Side}
+
+        def recorded(side: Side, uid: Uid) -> bool | None:
+            if not known[side]:
+                return None
+            row = self._db.execute(
+                "SELECT 1 FROM uid WHERE name=? AND side=? AND uid=?", (_raw(boxname), side.value, _raw(uid))
+            ).fetchone()
+            return row is not None
+
+        return recorded
+
+    def is_same(self, boxname: Boxname, side: Side, validity: str | None) -> bool:
+        """True if the mailbox surely is the one that was seen last time, whatever it holds now."""
+        return validity is not None and self._same(boxname, side, validity)
+
+    def note(self, boxname: Boxname, side: Side, validity: str | None, uids: Iterable[Uid]) -> None:
+        """The uids of the messages that are remembered now. Kept only if `save` follows."""
+        raw = sorted(map(_raw, uids))
+        digest = blake2b(b"\0".join(raw), digest_size=16).hexdigest()
+        where = (_raw(boxname), side.value)
+        row = self._db.execute("SELECT validity, uids FROM box WHERE name=? AND side=?", where).fetchone()
+        if row == (validity, digest):
+            return
+        self._db.execute("INSERT OR REPLACE INTO box VALUES (?, ?, ?, ?)", (*where, validity, digest))
+        self._db.execute("DELETE FROM uid WHERE name=? AND side=?", where)
+        self._db.executemany("INSERT OR IGNORE INTO uid VALUES (?, ?, ?)", ((*where, uid) for uid in raw))
+
+    def save(self, msinfo: str) -> None:
+        """Keep what was noted, as the companion of this memory."""
+        if not self._fits or self._db.in_transaction:
+            self._db.execute("DELETE FROM saved")
+            self._db.execute("INSERT INTO saved VALUES (?)", (msinfo,))
+        self._db.commit()
+
+    def _same(self, boxname: Boxname, side: Side, validity: str | None) -> bool:
+        where = (_raw(boxname), side.value)
+        row = self._db.execute("SELECT validity FROM box WHERE name=? AND side=?", where).fetchone()
+        return row is not None and row[0] == validity
+
+
+def _looked_at(path: Path | None) -> sqlite3.Connection:
+    if path is not None and path.exists():
+        with suppress(sqlite3.DatabaseError):
+            return _checked(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True))
+    return _ready(":memory:")
+
+
+def _opened(path: Path | None) -> sqlite3.Connection:
+    if path is None:
+        return _ready(":memory:")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return _ready(str(path))
+    except (sqlite3.DatabaseError, OSError):
+        for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+            with suppress(OSError):
+                file.unlink()
+        try:
+            return _ready(str(path))
+        except (sqlite3.DatabaseError, OSError):
+            return _ready(":memory:")
+
+
+def _ready(place: str) -> sqlite3.Connection:
+    db = sqlite3.connect(place)
+    try:
+        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            db.executescript(f"PRAGMA user_version={VERSION}; {SCHEMA}")
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+    return _checked(db)
+
+
+def _checked(db: sqlite3.Connection) -> sqlite3.Connection:
+    try:
+        if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+            raise sqlite3.DatabaseError("written by another version")
+        db.execute("SELECT 1 FROM box, uid, saved LIMIT 1").fetchone()
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+    return db
+
+
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,229 @@
+"""A run over one channel: list, diff, guard, apply, remember."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import guard, look
+from .apply import Apply
+from .cache import Cache
+from .errors import MsinfoError
+from .model import Identify, Side, Uid
+from .msinfo.mailbox import Msinfo
+from .msinfo.text import Memory
+from .plan import BoxDone, BoxPlan, Copy, Delete, Done, Outcome, Plan, SetFlags, Step
+from .planner import Found, Options, Planner
+from .remember import Remembering
+from .report import BoxResult, Heads, Report, Summary, needs_head
+from .stores import Store
+
+SAVE_EVERY = 60.0  # seconds
+SAVE_AFTER = 1000  # steps; both bound what a kill costs: deletions made after it that come back
+
+
+@dataclass
+class Channel:
+    """Two stores, opened, and the mailbox that remembers what was seen of them."""
+
+    name: str
+    stores: Mapping[Side, Store]
+    msinfo: Msinfo
+    identify: Identify
+    report: Report
+    options: Options = field(default_factory=Options)
+    cache_file: Path | None = None
+    clock: Callable[[], float] = time.time
+
+    def sync(self) -> Summary:
+        """Make both stores equal. With `simulate`: tell what that would take, and write nothing at all."""
+        names = [self.name, *(self.stores[side].name for side in Side)]
+        self.report.begin("sync", names, simulate=self.options.simulate)
+        memory = self.msinfo.load()
+        for note in self.msinfo.notes:
+            self.report.note(note)
+        with Cache(self.cache_file, self.msinfo.digest, write=not self.options.simulate) as cache:
+            planner = Planner(self.stores, self.identify, self.options, cache)
+            plan = planner.plan(memory)
+            guard.check(plan, planner.sights(), self.options.allow_mass_delete)
+            run = Run(self, plan, memory, cache)
+            run.tell_what_was_not_seen(planner)
+            run.hold_mass_deletion()
+            if self.options.simulate:
+                run.simulate()
+            else:
+                run.carry_out(planner)
+        self.report.end(run.summary)
+        return run.summary
+
+
+class Run:
+    """From the plan to the memory of what came of it."""
+
+    def __init__(self, channel: Channel, plan: Plan, memory: Memory, cache: Cache) -> None:
+        self.plan = plan
+        self.summary = Summary()
+        self._stores, self._report, self._options = channel.stores, channel.report, channel.options
+        self._msinfo, self._clock, self._cache = channel.msinfo, channel.clock, cache
+        self._remembering = Remembering(memory)
+        self._memory = memory
+        self._results: dict[str, BoxResult | None] = {}  # of boxes in order; None: not finished
+        self._saved_at, self._steps_since = channel.clock(), 0
+
+    def tell_what_was_not_seen(self, planner: Planner) -> None:
+        for boxname, side, failure in planner.unreadable:
+            self.summary.failed += 1
+            self._report.problem(f"{boxname} on store {self._stores[side].name}: {failure}", failure.hint)
+        for boxname, failure in self.plan.failed.items():
+            self.summary.failed += 1
+            self._report.problem(f"{boxname}: {failure.why}; the box was left alone", failure.hint)
+        for boxname, why in self.plan.left_out.items():
+            self._report.note(f"{boxname}: {why}")
+
+    def hold_mass_deletion(self) -> None:
+        """The guard: too many deletions on one side, and none is done on either."""
+        limit = max(self._options.max_delete, self._options.allow_mass_delete or 0)
+        guarded = guard.hold(self.plan, limit)
+        if guarded is self.plan:
+            return
+        counts = guard.deletions(self.plan)
+        self.plan = guarded
+        self.summary.held = sum(counts.values())
+        for side in Side:
+            if counts[side] > limit:
+                self._report.problem(
+                    f"{counts[side]} messages would be deleted from store {self._stores[side].name}, more than"
+                    f" max_delete {limit}: all deletions of this channel are held",
+                    f"If you mean it: --allow-mass-delete={max(counts.values())}",
+                )
+
+    def simulate(self) -> None:
+        """Tell the plan as if each step had come true."""
+        for box in self.plan.boxes:
+            outcomes: list[Outcome] = [BoxDone(box.boxname, side, "create") for side in box.create]
+            outcomes += [Done(change, step) for change in box.changes for step in change.steps]
+            self._tell(BoxResult(box, outcomes, self._heads(box)))
+        for box in self.plan.boxes:
+            self._tell_removed(box, [BoxDone(box.boxname, side, "remove") for side in box.remove])
+
+    def carry_out(self, planner: Planner) -> None:
+        """Do it. However it ends, what came true is remembered."""
+        self._report.expect(sum(1 for _ in self.plan.steps()))
+        try:
+            self._apply(planner)
+        except BaseException:
+            with suppress(MsinfoError):
+                self._save()
+            raise
+        self._save()
+        self._cache.save(self._msinfo.digest)
+
+    def _apply(self, planner: Planner) -> None:
+        apply = Apply(self.plan, self._stores)
+        outcomes: dict[str, list[Outcome]] = {}
+        heads: dict[str, Heads] = {}
+        for box in self.plan.boxes:
+            self._results[box.boxname] = None
+        for box in self.plan.boxes:
+            self._remembering.begin(box)
+            heads[box.boxname] = self._heads(box)
+            outcomes[box.boxname] = self._take(box, apply.box(box))
+            if apply.is_finished(box):
+                self._finish(BoxResult(box, outcomes.pop(box.boxname), heads.pop(box.boxname)))
+            self._save_now_and_then()
+        for box, more in apply.rest():
+            outcomes[box.boxname] += self._take(box, more)
+            self._finish(BoxResult(box, outcomes.pop(box.boxname), heads.pop(box.boxname)))
+        for box in self.plan.boxes:
+            found = planner.found[box.boxname]
+            for side, uids in self._remembered_uids(box, found).items():
+                validity = apply.validity.get((box.boxname, side), found.validity[side])
+                self._cache.note(box.boxname, side, validity, uids)
+            self._remembering.end(box)
+            removed = [apply.remove(box, side) for side in box.remove]
+            if removed and not any(done.failure for done in removed):
+                self._remembering.forget(box.boxname)
+            self._tell_removed(box, removed)
+
+    def _take(self, box: BoxPlan, stream: Iterable[Outcome]) -> list[Outcome]:
+        """Memory, progress and numbers learn of each outcome as it comes."""
+        taken = []
+        for outcome in stream:
+            self._remembering.note(box, outcome)
+            if not isinstance(outcome, BoxDone):
+                self._report.step(outcome.step)
+                self._steps_since += 1
+            taken.append(outcome)
+        return taken
+
+    def _remembered_uids(self, box: BoxPlan, found: Found) -> dict[Side, list[Uid]]:
+        """The uids that the memory stands for; not that of another message under a known id."""
+        uids = {side: list(found.quiet[side]) for side in Side}
+        for change in self._remembering.current(box):
+            for item in change.items:
+                if item.a is not None and item.b is not None:
+                    uids[Side.A].append(item.a.uid)
+                    uids[Side.B].append(item.b.uid)
+                elif item.line is not None:
+                    for side in Side:
+                        entry = item.on(side)
+                        if entry is not None and found.recorded(side, entry.uid) is not False:
+                            uids[side].append(entry.uid)
+        return uids
+
+    # ---- memory ------------------------------------------------------------------------------------------------------
+
+    def _save_now_and_then(self) -> None:
+        if self._steps_since >= SAVE_AFTER or self._clock() - self._saved_at >= SAVE_EVERY:
+            self._save()
+
+    def _save(self) -> None:
+        if self._remembering.changed:
+            self._msinfo.save(self._memory, self._clock())
+            self._remembering.changed = False
+        self._saved_at, self._steps_since = self._clock(), 0
+
+    # ---- telling -----------------------------------------------------------------------------------------------------
+
+    def _heads(self, box: BoxPlan) -> Heads:
+        """The headers of the messages that will be told one by one; read before they may be gone."""
+        told = [(step, "") for step in box.steps()] + [(held.step, held.why) for held in box.held()]
+        wanted = [(_lies_on(step), step.entry.uid) for step, why in told if needs_head(step, why, self._report.details)]
+        return look.heads(self._stores, box.boxname, wanted)
+
+    def _finish(self, result: BoxResult) -> None:
+        """Tell the boxes in their order, each when it and all before it are finished."""
+        self._results[result.plan.boxname] = result
+        for boxname, ready in list(self._results.items()):
+            if ready is None:
+                break
+            self._tell(ready)
+            del self._results[boxname]
+
+    def _tell(self, result: BoxResult) -> None:
+        self._count(result)
+        self._report.box(result)
+
+    def _count(self, result: BoxResult) -> None:
+        for step in result.done():
+            match step:
+                case Copy(to=side):
+                    self.summary.copied[side] += 1
+                case SetFlags(on=side):
+                    self.summary.flagged[side] += 1
+                case Delete(on=side):
+                    self.summary.deleted[side] += 1
+        self.summary.failed += len(result.failed()) + sum(done.failure is not None for done in result.boxes())
+
+    def _tell_removed(self, box: BoxPlan, removed: Sequence[BoxDone]) -> None:
+        if removed:
+            self.summary.failed += sum(done.failure is not None for done in removed)
+            mailboxes = [(self._stores[done.on].mailbox(box.boxname), done.failure) for done in removed]
+            self._report.removed(box.boxname, mailboxes)
+
+
+def _lies_on(step: Step) -> Side:
+    return step.to.other if isinstance(step, Copy) else step.on

@@ -1,0 +1,83 @@
+"""What a configuration says, as values. Knows neither how it is written nor where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..model import Duplicates
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A place in the file; both count from 1, columns in characters."""
+
+    line: int
+    column: int
+
+
+NOWHERE = Where(0, 0)
+
+
+class Secret:
+    """A password. It shows itself only to who asks by name: no message, log or dump prints it by accident."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """A set of mailboxes. It is on a server if `server` is not empty."""
+
+    name: str
+    server: str = ""  # '{host/switches}' and perhaps the begin of all names
+    ref: str = ""  # put before each pattern; without one in the file the '{...}' of `server`
+    patterns: tuple[str, ...] = ()  # in the order of the file; '!x' takes away
+    prefix: str = ""
+    passwd: Secret | None = None
+    format: str | None = None  # of mailboxes that are made: maildir, maildir++, mbox, mh
+    create: bool = True
+    fsync: bool = True
+    readonly: bool = False
+    where: Where = field(default=NOWHERE, compare=False, repr=False)  # of its name
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelConfig:
+    """Two stores that are kept equal."""
+
+    name: str
+    a: str
+    b: str
+    msinfo: str
+    passwd: Secret | None = None  # for msinfo alone
+    sizelimit: int | None = None  # bytes
+    duplicates: Duplicates = Duplicates.IDENTICAL
+    expunge_all: bool = False
+    max_delete: int = 50  # messages of one side in one run
+    where: Where = field(default=NOWHERE, compare=False, repr=False)  # of its name
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole file. Stores and channels share one namespace."""
+
+    filename: str
+    stores: Mapping[str, StoreConfig]
+    channels: Mapping[str, ChannelConfig]
+    warnings: tuple[str, ...] = ()  # each with file, line and column

@@ -1,0 +1,324 @@
+"""The three-way diff of one box. Knows nothing of other boxes, files, servers or time.
+
+| here | there | seen |                                                          |
+|------|-------|------|----------------------------------------------------------|
+| x    | x     | any  | keep; flags merge three-way                              |
+| x    | -     | -    | new: copy there                                          |
+| x    | -     | x    | deleted there: delete here, unless it was kept since     |
+| -    | -     | x    | forget                                                   |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from . import groups, remember
+from .groups import Fact, Facts
+from .identity import key
+from .model import (
+    DELETED,
+    DRAFT,
+    FLAGGED,
+    Boxname,
+    BoxPolicy,
+    BoxSeen,
+    Duplicates,
+    Entry,
+    Failure,
+    Flags,
+    Holds,
+    Key,
+    Line,
+    Listing,
+    Side,
+    Uid,
+)
+from .plan import BoxPlan, Change, Copy, Delete, Held, Item, SetFlags, Step, Why
+
+UNREADABLE = "messages that cannot be read there: it may be one of them"
+
+
+Recorded = Callable[[Side, Uid], bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One box as it is: what the differ decides from."""
+
+    boxname: Boxname
+    listings: Mapping[Side, Listing]
+    seen: BoxSeen = field(default_factory=dict)
+    policy: BoxPolicy = field(default_factory=BoxPolicy)
+    # Was this uid there when the memory was saved? None: no record tells.
+    recorded: Recorded = lambda side, uid: None
+
+    @property
+    def holds(self) -> Mapping[Side, Holds]:
+        return {side: self.listings[side].holds for side in Side}
+
+    def complete(self, side: Side) -> bool:
+        return self.listings[side].complete
+
+
+def questions(case: Case) -> dict[Side, list[Uid]]:
+    """The messages that must be read as a whole before `diff` can decide: members of groups, drafts; few or none."""
+    asked: dict[Side, list[Uid]] = {side: [] for side in Side}
+    single, several = _index(case)
+    for id, members in several.items():
+        if not _settled(case, id, members):
+            for side in Side:
+                asked[side] += [entry.uid for entry in members[side]]
+    if case.policy.sizelimit is not None:
+        for id in set(single[Side.A]) ^ set(single[Side.B]):
+            side = Side.A if id in single[Side.A] else Side.B
+            if id not in several and single[side][id].size is None:
+                asked[side].append(single[side][id].uid)
+    return asked
+
+
+def diff(case: Case, facts: Facts) -> BoxPlan:
+    """The plan of one box. `facts` holds an answer for all that `questions` asked."""
+    single, several = _index(case)
+    a, b = single[Side.A], single[Side.B]
+    holds = case.holds
+    complete = all(map(case.complete, Side))
+    changes = []
+    remains = 0
+    for id in {**a, **b, **dict.fromkeys(case.seen)}:
+        lines = case.seen.get(id, ())
+        if id in several:
+            members = several[id]
+            if _settled(case, id, members):
+                remains += len(lines)
+                continue
+            change = _group(case, id, lines, members, facts)
+        else:
+            ea, eb = a.get(id), b.get(id)
+            if ea is not None and eb is not None and lines and ea.flags == eb.flags == lines[0].flags:
+                remains += 1
+                continue
+            change = _change(case, id, (Item(lines[0] if lines else None, ea, eb),), facts)
+        remains += _remaining(change)
+        if change.steps or change.held or remember.lines(change, holds, complete) != lines:
+            changes.append(change)
+    found = {side: len(case.seen.keys() & single[side].keys()) for side in Side}
+    return BoxPlan(case.boxname, tuple(changes), remains, holds, case.seen, found, complete=complete)
+
+
+def merge(a: Flags, b: Flags, seen: Flags | None, holds: Mapping[Side, Holds]) -> Flags:
+    """Three-way, per flag, of the flags that both sides can hold. Never agreed: united, but \\Deleted only if both."""
+    a, b = holds[Side.B].of(holds[Side.A].of(a)), holds[Side.A].of(holds[Side.B].of(b))
+    if seen is None:
+        return (a | b) - {DELETED} | (a & b)
+    return (a & b) | ((a ^ b) - seen)
+
+
+# ---- which messages an id stands for ---------------------------------------------------------------------------------
+
+Members = Mapping[Side, Sequence[Entry]]
+
+
+def _index(case: Case) -> tuple[dict[Side, dict[Key, Entry]], dict[Key, Members]]:
+    """The entries by id; and the members of each id that takes a look into its messages."""
+    single: dict[Side, dict[Key, Entry]] = {Side.A: {}, Side.B: {}}
+    extra: dict[tuple[Side, Key], list[Entry]] = {}
+    several: dict[Key, Members] = {}
+    aliases = {key(line.alias): id for id, lines in case.seen.items() for line in lines if line.alias is not None}
+    by_content = case.policy.duplicates is not Duplicates.SAME_ID
+    odd = {id for id, lines in case.seen.items() if len(lines) > 1 or lines[0].digests} if by_content else set()
+    for side in Side:
+        ids = single[side]
+        for entry in case.listings[side].entries:
+            id = key(entry.id)
+            if aliases:
+                id = aliases.get(id, id)
+            if id in ids:
+                extra.setdefault((side, id), []).append(entry)
+                odd.add(id)
+            else:
+                ids[id] = entry
+                if by_content and DRAFT in entry.flags:
+                    odd.add(id)
+    for id in odd:
+        several[id] = {s: [single[s][id], *extra.get((s, id), ())] if id in single[s] else [] for s in Side}
+    return single, several
+
+
+def _settled(case: Case, id: Key, members: Members) -> bool:
+    """True if this group is as it was when the memory was saved, which then has nothing to do for it."""
+    lines = case.seen.get(id, ())
+    return bool(lines) and all(
+        len(members[side]) == len(lines)
+        and all(
+            entry.flags == lines[0].flags and DRAFT not in entry.flags and case.recorded(side, entry.uid)
+            for entry in members[side]
+        )
+        for side in Side
+    ) and all(line.flags == lines[0].flags for line in lines)  # fmt: skip
+
+
+def _group(case: Case, id: Key, lines: Sequence[Line], members: Members, facts: Facts) -> Change:
+    policy = case.policy
+    if policy.duplicates is not Duplicates.SAME_ID:
+        answers = [facts[side, entry.uid] for side in Side for entry in members[side]]
+        failure = next((answer for answer in answers if isinstance(answer, Failure)), None)
+        if failure:
+            return _unreadable(id, lines, members, failure)
+    spared = {side: bool(policy.sides[side].spares or policy.sides[side].refuses) for side in Side}
+    one = {side: groups.distinct(side, members[side], facts, policy.duplicates, spared[side]) for side in Side}
+    entries = {side: one[side].entries for side in Side}
+    if policy.duplicates is Duplicates.SAME_ID:
+        items = groups.unpaired(lines, entries)
+    else:
+        items = groups.pair(lines, entries, facts)
+    real = {side: one[side].real for side in Side}
+    duplicates = [step for side in Side for step in one[side].duplicates]
+    return _change(case, id, items, facts, duplicates, real)
+
+
+def _unreadable(id: Key, lines: Sequence[Line], members: Members, failure: Failure) -> Change:
+    """Nothing is done, and what is remembered stays, for an id one of whose messages cannot be read."""
+    side = Side.A if members[Side.A] else Side.B
+    first = members[side][0]
+    items = tuple(Item(line, None, None).put(side, first) for line in lines)
+    return Change(id, items, (), (Held(Copy(side.other, first, first.flags), f"cannot be read: {failure.why}"),))
+
+
+# ---- what each message needs -----------------------------------------------------------------------------------------
+
+
+def _change(
+    case: Case,
+    id: Key,
+    items: tuple[Item, ...],
+    facts: Facts,
+    duplicates: Sequence[Delete] = (),
+    real: Mapping[Side, Mapping[Uid, Flags]] | None = None,
+) -> Change:
+    wanted = [step for item in items for step in _wanted(case, item)]
+    if real:
+        wanted = list(_with_united_flags(wanted, items, real))
+    wanted += duplicates
+    copied_to = {step.to for step in wanted if isinstance(step, Copy)}
+    steps: list[Step] = []
+    held: list[Held] = []
+    for step in sorted(wanted, key=_safe_order):
+        if isinstance(step, Delete) and step.why is Why.GONE_THERE and step.on in copied_to:
+            step = replace(step, why=Why.REPLACED)
+        why = _held(case, step, facts)
+        if why:
+            held.append(Held(step, why))
+        else:
+            steps.append(step)
+    return Change(id, items, tuple(steps), tuple(held))
+
+
+def _wanted(case: Case, item: Item) -> Iterator[Step]:
+    """The truth table."""
+    match item.a, item.b:
+        case Entry() as a, Entry() as b:
+            flags = merge(a.flags, b.flags, item.line.flags if item.line else None, case.holds)
+            if case.policy.expunge_all and DELETED in flags:
+                yield Delete(Side.A, a, Why.MARKED)
+                yield Delete(Side.B, b, Why.MARKED)
+            else:
+                yield from _flag_steps({Side.A: a, Side.B: b}, flags, case.holds)
+        case None, None:  # gone from both: forget
+            pass
+        case _:
+            side = Side.A if item.a else Side.B
+            entry = item.on(side)
+            assert entry
+            if item.line is None or _kept_since(case, side, entry, item.line):  # new here
+                yield Copy(side.other, entry, entry.flags)
+                if case.policy.expunge_all and DELETED in entry.flags and not case.policy.copy_deleted:
+                    yield Delete(side, entry, Why.MARKED)
+            else:  # deleted there
+                yield Delete(side, entry, Why.GONE_THERE)
+
+
+def _kept_since(case: Case, side: Side, entry: Entry, line: Line) -> bool:
+    """True if a message that is gone there must live on: it is not the one that was seen, or a user rescued it."""
+    if line.digests is not None and line.digests.a != line.digests.b:
+        return True  # the server there rewrites mail: that what is gone was this one is no more than likely
+    if case.recorded(side, entry.uid) is False:
+        return True
+    if line.flags is None or DELETED in entry.flags:
+        return False
+    return FLAGGED in entry.flags - line.flags or DELETED in line.flags
+
+
+def _flag_steps(entries: Mapping[Side, Entry], flags: Flags, holds: Mapping[Side, Holds]) -> Iterator[SetFlags]:
+    for side, entry in entries.items():
+        add, remove = flags - entry.flags, holds[side.other].of(entry.flags) - flags
+        if add or remove:
+            yield SetFlags(side, entry, add, remove)
+
+
+def _with_united_flags(
+    steps: Sequence[Step], items: Sequence[Item], real: Mapping[Side, Mapping[Uid, Flags]]
+) -> Iterator[Step]:
+    """The steps, so that the first of several duplicates also gets the flags of those that go."""
+    rest = {(side, uid) for side in Side for uid in real[side]}
+    for step in steps:
+        where = (step.on, step.entry.uid)
+        if where in rest and isinstance(step, SetFlags):
+            rest.discard(where)
+            true = real[step.on][step.entry.uid]
+            goal = (step.entry.flags | step.add) - step.remove
+            yield SetFlags(step.on, step.entry._replace(flags=true), goal - true, true - goal)
+        else:
+            if isinstance(step, Delete):
+                rest.discard(where)
+            yield step
+    for item in items:
+        for side in Side:
+            entry = item.on(side)
+            if entry is not None and (side, entry.uid) in rest:
+                true = real[side][entry.uid]
+                yield SetFlags(side, entry._replace(flags=true), entry.flags - true, true - entry.flags)
+
+
+def _safe_order(step: Step) -> int:
+    return 0 if isinstance(step, Copy) else 1 if isinstance(step, SetFlags) else 2
+
+
+def _held(case: Case, step: Step, facts: Facts) -> str:
+    """Why a step is not to be carried out; "" if it is."""
+    policy = case.policy
+    match step:
+        case Copy(to=to, entry=entry):
+            if policy.sides[to].refuses:
+                return policy.sides[to].refuses
+            if DELETED in entry.flags and not policy.copy_deleted:
+                return "ign. del"
+            if policy.sizelimit is not None and _size(to.other, entry, facts) > policy.sizelimit:
+                return "too big"
+            return "" if case.complete(to) else UNREADABLE
+        case SetFlags(on=on):
+            return policy.sides[on].refuses
+        case Delete(on=on, why=why):
+            if policy.sides[on].refuses or policy.sides[on].spares:
+                return policy.sides[on].refuses or policy.sides[on].spares
+            return UNREADABLE if why in (Why.GONE_THERE, Why.REPLACED) and not case.complete(on.other) else ""
+
+
+def _size(side: Side, entry: Entry, facts: Facts) -> int:
+    if entry.size is not None:
+        return entry.size
+    fact = facts.get((side, entry.uid))
+    return fact.size if isinstance(fact, Fact) else 0
+
+
+def _remaining(change: Change) -> int:
+    gone = {(step.on, step.entry.uid) for step in change.steps if isinstance(step, Delete)}
+    copied = {step.entry.uid for step in change.steps if isinstance(step, Copy)}
+
+    def stays(item: Item) -> bool:
+        return any(
+            (entry := item.on(side)) is not None and ((side, entry.uid) not in gone or entry.uid in copied)
+            for side in Side
+        )
+
+    return sum(map(stays, change.items))

@@ -1,0 +1,113 @@
+"""What every store driver offers. One thread at a time per driver; both sides of a channel may run side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol, Self, runtime_checkable
+
+from ..model import (
+    Appended,
+    BoxInfo,
+    Entry,
+    Failure,
+    FlagChange,
+    Head,
+    Holds,
+    Identify,
+    Known,
+    Listing,
+    Mailbox,
+    Message,
+    Token,
+    Uid,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """A cache that knows nothing."""
+
+    token: Token | None = None
+
+    def get(self, uid: Uid, /) -> Entry | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A mailbox to be listed, and what is known of it already."""
+
+    mailbox: Mailbox
+    known: Known = field(default_factory=Nothing)
+
+
+class Driver(Protocol):
+    """A store. `BoxError` spoils one mailbox, `StoreError` the store; a message that fails is a `Failure` value."""
+
+    @property
+    def delimiter(self) -> str | None:
+        """What separates the levels of a mailbox name; None where there are no levels."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+    def boxes(self, patterns: Sequence[str]) -> Sequence[BoxInfo]:
+        """All mailboxes that match, or StoreError: never a part of them.
+
+        What is there but cannot be looked into (a directory without permission, a file that is no mail) is told as
+        `BoxInfo.failure`, for it and for all names below it.
+        """
+
+    def find(self, mailbox: Mailbox) -> BoxInfo | None:
+        """Ask for one mailbox by its name. None: it is surely not there."""
+
+    def holds(self, mailbox: Mailbox) -> Holds:
+        """Which flags a mailbox of this name can keep, or could if it were created."""
+
+    def listings(self, wanted: Sequence[Wanted], identify: Identify) -> Iterator[tuple[Mailbox, Listing | Failure]]:
+        """Each wanted box once, in any order, as it becomes ready. A box that fails is a value."""
+
+    def open(self, mailbox: Mailbox, *, write: bool) -> AbstractContextManager[Box]:
+        """BoxError where that cannot be. Opened without `write`, a box is not changed in any way, atime included."""
+
+    def create(self, mailbox: Mailbox) -> None:
+        """Make it, with the levels above it. No error where it is there already."""
+
+    def delete(self, mailbox: Mailbox) -> None:
+        """Only if it is empty now, looked at again; otherwise BoxError."""
+
+    def rename(self, old: Mailbox, new: Mailbox) -> None: ...
+
+
+class Box(Protocol):
+    """An open mailbox. Every batch is lazy: it pulls its input as it goes and yields one answer per item, in order.
+
+    An answer means that it is done and durable. Before a message is changed or removed the driver looks whether it
+    still is the one that was listed; if not, the answer is `Failure(gone=True)`.
+    """
+
+    @property
+    def holds(self) -> Holds: ...
+
+    @property
+    def validity(self) -> str | None:
+        """As in `Listing`; asked again when the box is closed, because a rewrite may change it."""
+
+    def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]: ...
+    def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
+        """Header blocks and dates, unread marks untouched: for -m lines, to look again, to see what a server rewrote."""
+
+    def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]: ...
+    def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]: ...
+    def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
+        """Remove these and no others."""
+
+
+@runtime_checkable
+class Transfers(Protocol):
+    """Optional: messages go to another mailbox of the same store without passing through us."""
+
+    def copy(self, uids: Sequence[Uid], to: Mailbox) -> Iterator[Appended | Failure]: ...
+    def move(self, uids: Sequence[Uid], to: Mailbox) -> Iterator[Appended | Failure]: ...

@@ -1,0 +1,476 @@
+"""What all local formats do with files: read without a trace, replace in one step, deliver durably in batches.
+
+Knows nothing of mailboxes, names or flags.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from ..model import Appended, Failure, Flags, Head, Identify, Message, MessageId, Uid
+
+CHUNK = 256 * 1024
+BATCH = 500  # messages made durable together, or
+BATCH_BYTES = 32 * 1024 * 1024
+HEAD = 4096  # what is read first of a message
+LONGEST_HEAD = 1024 * 1024  # a message without a blank line is all header, up to here
+TICK = 0.02  # seconds; the clock of a file system moves in steps of up to 10 ms
+COARSE_TICK = 2.5  # or of 1 or 2 seconds, if it keeps no fractions
+PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # seconds, between looks at a directory that keeps changing
+LOCK_WAIT = 10.0  # seconds
+LOCK_STALE = 120.0  # seconds; Dovecot's limit for its small files
+
+T = TypeVar("T")
+
+
+class FileError(OSError):
+    """A file of ours, or one a message is read from, fails: that spoils one message.
+
+    Other OSErrors that come out of a body (its server's connection) are not ours to catch.
+    """
+
+
+def why(error: OSError) -> str:
+    """For a Failure or BoxError."""
+    text = error.strerror or str(error)
+    return f"disk full ({text})" if error.errno in (errno.ENOSPC, errno.EDQUOT) else text
+
+
+def failure(uid: Uid, error: OSError) -> Failure:
+    return Failure(uid, why(error), gone=isinstance(error, FileNotFoundError))
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def open_quietly(path: str, flags: int = 0) -> int:
+    """Open for reading, the access time untouched.
+
+    Who may not ask for that (not the owner) could not put the time back either; then it is touched.
+    """
+    flags |= os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+    except PermissionError:
+        return os.open(path, flags)
+
+
+def open_message(path: str) -> tuple[int, os.stat_result]:
+    """A file descriptor to be closed by the caller, and the file's stat. OSError if it is no regular file."""
+    fd = open_quietly(path, os.O_NONBLOCK)  # a FIFO put there since the listing must not hang us
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(fd)
+        raise FileError(errno.EINVAL, "not a regular file", path)
+    return fd, found
+
+
+@contextmanager
+def scan(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """The entries of a directory, whose access time stays; their `path` is the bare name."""
+    fd = open_quietly(path, os.O_DIRECTORY)
+    try:
+        with os.scandir(fd) as entries:
+            yield entries
+    finally:
+        os.close(fd)
+
+
+def read_head(fd: int) -> bytes:
+    """The header block of a message, with the end of its last line and without the blank line."""
+    data = b""
+    size = HEAD
+    while True:
+        more = os.pread(fd, size - len(data), len(data))
+        data += more
+        if data.startswith((b"\n", b"\r\n")):
+            return b""
+        ends = [end for end in (data.find(b"\n\n"), data.find(b"\n\r\n")) if end >= 0]
+        if ends:
+            return data[: min(ends) + 1]
+        if not more or len(data) >= LONGEST_HEAD:
+            return data
+        size = min(8 * size, LONGEST_HEAD)
+
+
+def identity_of(path: str, identify: Identify) -> MessageId | None:
+    """The id of the message in a file; None for what is never listed. OSError if it cannot be read."""
+    fd, found = open_message(path)
+    try:
+        head = read_head(fd)
+        if identify.hidden(head):
+            return None
+        return identify(head) or identify.whole(LocalBody(fd, found.st_size).chunks(wire=False))
+    finally:
+        os.close(fd)
+
+
+def head_of(path: str, uid: Uid) -> Head:
+    fd, found = open_message(path)
+    try:
+        return Head(uid, read_head(fd), found.st_mtime_ns // 10**9)
+    finally:
+        os.close(fd)
+
+
+class LocalBody:
+    """The bytes of an open file, read as they are asked for; a part of the file for formats that need it."""
+
+    def __init__(self, fd: int, length: int, start: int = 0) -> None:
+        self._fd, self._length, self._start = fd, length, start
+        self._wire_size: int | None = None
+
+    def size(self, *, wire: bool) -> int:
+        if not wire:
+            return self._length
+        if self._wire_size is None:
+            count = LineEnds()
+            for chunk in self.chunks(wire=False):
+                count.add(chunk)
+            self._wire_size = count.wire_size
+        return self._wire_size
+
+    def chunks(self, *, wire: bool) -> Iterator[bytes]:
+        """FileError if the file cannot be read or is shorter than it was."""
+        return to_wire(self._raw()) if wire else self._raw()
+
+    def _raw(self) -> Iterator[bytes]:
+        at, end = self._start, self._start + self._length
+        while at < end:
+            try:
+                chunk = os.pread(self._fd, min(CHUNK, end - at), at)
+            except OSError as err:
+                raise FileError(err.errno, err.strerror) from err
+            if not chunk:
+                raise FileError(errno.EIO, "the file became shorter while it was read")
+            at += len(chunk)
+            yield chunk
+
+
+def to_wire(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """LF becomes CRLF where it is not CRLF already; a CR that stands alone stays."""
+    carry = b""
+    for chunk in chunks:
+        data = carry + chunk
+        cut = len(data) - data.endswith(b"\r")  # the LF of a CR at the end may be in the next chunk
+        carry = data[cut:]
+        yield data[:cut].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    if carry:
+        yield carry
+
+
+@dataclass(slots=True)
+class LineEnds:
+    """Counts what a message takes in a file and on the wire."""
+
+    size: int = 0
+    wire_size: int = 0
+    _after_cr: bool = False
+
+    def add(self, chunk: bytes) -> None:
+        crlf = chunk.count(b"\r\n") + (self._after_cr and chunk.startswith(b"\n"))
+        self.size += len(chunk)
+        self.wire_size += len(chunk) + chunk.count(b"\n") - crlf
+        self._after_cr = chunk.endswith(b"\r")
+
+
+def steadily(path: str, look: Callable[[], T]) -> T:
+    """What `look` finds in a directory that does not change meanwhile; OSError if it never stays the same.
+
+    A file that is renamed while its directory is read may be given under neither name: it would look deleted.
+    """
+    for pause in PAUSES:
+        time.sleep(pause)
+        before = stamp(path)
+        found = look()
+        if before == stamp(path):
+            return found
+    raise FileError(errno.EAGAIN, "another program changes it all the time", path)
+
+
+def inode(path: str) -> str | None:
+    """Device and inode; None if it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def stamp(*paths: str) -> str | None:
+    """What differs whenever one of these files or directories was changed or replaced since; None: it cannot be told.
+
+    Waits until the clock has moved on from the last change: else a change in the same tick would leave the stamp as it
+    is and never be seen. ctime, because tools that copy directories put mtime back.
+    """
+    for _ in range(5):
+        found = [_state(path) for path in paths]
+        youngest = max((state[0] for state in found if state), default=0)
+        tick = TICK if youngest % 10**9 else COARSE_TICK
+        age = time.time() - youngest / 1e9
+        if not 0 <= age < tick:
+            return " ".join("{}.{}".format(*state) if state else "-" for state in found)
+        if tick == COARSE_TICK:
+            return None
+        time.sleep(tick - age)
+    return None
+
+
+def _state(path: str) -> tuple[int, int] | None:
+    with suppress(FileNotFoundError):
+        found = os.stat(path)
+        return found.st_ctime_ns, found.st_ino
+    return None
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """FileError if not all of it could be written."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as err:
+        raise FileError(err.errno, err.strerror) from err
+
+
+def sync_file(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_directory(path: str) -> None:
+    """Make what was created, renamed or removed in a directory durable."""
+    try:
+        sync_file(path)
+    except OSError as err:
+        if err.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
+            raise
+
+
+def make_directories(path: str, *, fsync: bool) -> None:
+    """Make a directory, 0700, with those above it. No error where it is there already."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(os.path.abspath(path))
+    make_directories(parent, fsync=fsync)
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    if fsync:
+        sync_directory(parent)
+
+
+def rewrite(path: str, edit: Callable[[bytes], bytes], *, fsync: bool, wait: float = LOCK_WAIT) -> None:
+    """Give a small file new content at once: `edit` of the old, b"" if there is none. OSError if that cannot be.
+
+    Locked as other programs do: by PATH.lock (Dovecot, Python), which is what becomes the new file, and by fcntl on the
+    file itself (nmh). It keeps its mode and, if a link, its place. An edit that changes nothing writes nothing.
+    """
+    path = os.path.realpath(path)
+    lock = path + ".lock"
+    until = time.monotonic() + wait
+    fd = _lock_file(lock, until)
+    ours = True  # once renamed, a file of that name is another program's lock
+    try:
+        with _record_lock(path, until) as held:
+            old = b"" if held is None else b"".join(iter(lambda: os.read(held, CHUNK), b""))
+            new = edit(old)
+            if new == old:
+                return
+            if held is not None:
+                os.fchmod(fd, stat.S_IMODE(os.fstat(held).st_mode))
+            write_all(fd, new)
+            if fsync:
+                os.fsync(fd)
+            os.rename(lock, path)
+            ours = False
+    finally:
+        os.close(fd)
+        if ours:
+            _remove(lock)
+    if fsync:
+        sync_directory(os.path.dirname(path))
+
+
+def _lock_file(lock: str, until: float) -> int:
+    while True:
+        try:
+            return os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                if time.time() - os.stat(lock).st_mtime > LOCK_STALE:
+                    os.unlink(lock)
+                    continue
+        _wait(lock, until)
+
+
+@contextmanager
+def _record_lock(path: str, until: float) -> Iterator[int | None]:
+    """The file, open and locked; None if there is none."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        while True:
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as err:
+                if err.errno not in (errno.EACCES, errno.EAGAIN):
+                    break  # no such locks here; PATH.lock has to do
+            _wait(path, until)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _wait(path: str, until: float) -> None:
+    if time.monotonic() > until:
+        raise FileError(errno.EAGAIN, "locked by another program", path)
+    time.sleep(0.05)
+
+
+# ---- batches ---------------------------------------------------------------------------------------------------------
+
+
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Parts of a size that is worth one fsync of a directory."""
+    left = iter(items)
+    while batch := list(islice(left, BATCH)):
+        yield batch
+
+
+def durable(answers: list[Uid | Failure], directories: Iterable[str]) -> list[Uid | Failure]:
+    """The answers of a batch, after its directories are on the disk; failures if that cannot be."""
+    try:
+        for directory in directories:
+            sync_directory(directory)
+    except OSError as err:
+        return [answer if isinstance(answer, Failure) else failure(answer, err) for answer in answers]
+    return answers
+
+
+@dataclass(slots=True)
+class Staged:
+    """A message in its temporary file: all of it, with its date, but not yet in its place."""
+
+    source: Uid
+    flags: Flags
+    path: str
+    size: int
+    wire_size: int
+
+
+def deliver(
+    messages: Iterable[Message],
+    *,
+    temporary: Callable[[], str],
+    place: Callable[[Sequence[Staged]], Sequence[Uid | Failure]],
+    fsync: bool,
+) -> Iterator[Appended | Failure]:
+    """Write messages in batches. A batch is answered when all of it is durable.
+
+    `temporary` gives a path that no file has. `place` puts finished files where they are seen, with their directories
+    made durable, and answers each. What was not placed when this ends, in whatever way, is removed.
+    """
+    batch: list[Staged | Failure] = []
+    weight = 0
+    try:
+        for message in messages:
+            staged = _stage(message, temporary, fsync)
+            batch.append(staged)
+            weight += 0 if isinstance(staged, Failure) else staged.size
+            if len(batch) >= BATCH or weight >= BATCH_BYTES:
+                answers = _settle(batch, place, fsync)
+                batch, weight = [], 0
+                yield from answers
+        answers = _settle(batch, place, fsync)
+        batch = []
+        yield from answers
+    finally:
+        for staged in batch:
+            if not isinstance(staged, Failure):
+                _remove(staged.path)
+
+
+def _stage(message: Message, temporary: Callable[[], str], fsync: bool) -> Staged | Failure:
+    path = temporary()
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as err:
+        return Failure(message.uid, why(err))
+    count = LineEnds()
+    try:
+        try:
+            for chunk in message.body.chunks(wire=False):
+                write_all(fd, chunk)
+                count.add(chunk)
+            with suppress(OSError, OverflowError):  # a date that no file can have: it keeps today's
+                os.utime(fd, (time.time(), message.date))
+            if fsync and hasattr(os, "posix_fadvise"):
+                # Starts writing to the disk now, so that the fsyncs of the batch find little left to wait for.
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+    except FileError as err:
+        _remove(path)
+        return Failure(message.uid, why(err))
+    except BaseException:
+        _remove(path)
+        raise
+    return Staged(message.uid, message.flags, path, count.size, count.wire_size)
+
+
+def _settle(
+    batch: Sequence[Staged | Failure], place: Callable[[Sequence[Staged]], Sequence[Uid | Failure]], fsync: bool
+) -> list[Appended | Failure]:
+    """The answers of a batch, in its order."""
+    synced = [_synced(staged) if fsync else staged for staged in batch]
+    ready = [staged for staged in synced if not isinstance(staged, Failure)]
+    try:
+        placed: Iterator[Uid | Failure] = iter(place(ready) if ready else ())
+    except OSError as err:
+        placed = iter([Failure(staged.source, why(err)) for staged in ready])
+    answers: list[Appended | Failure] = []
+    for staged in synced:
+        if isinstance(staged, Failure):
+            answers.append(staged)
+            continue
+        answer = next(placed)
+        if isinstance(answer, Failure):
+            _remove(staged.path)
+            answers.append(answer)
+        else:
+            answers.append(Appended(staged.source, answer))
+    return answers
+
+
+def _synced(staged: Staged | Failure) -> Staged | Failure:
+    if isinstance(staged, Staged):
+        try:
+            sync_file(staged.path)
+        except OSError as err:
+            _remove(staged.path)
+            return Failure(staged.source, why(err))
+    return staged
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)

@@ -1,0 +1,363 @@
+"""A store of local mailboxes: walks the file system, and hands each mailbox to the format it is in.
+
+Knows no message; what lies where, and how it is named, is in `places`. Names come out as the patterns say them:
+`Mail/%` gives `Mail/x`, `~/m/%` gives `~/m/x`. Other than 5.2.7's, its listings have no files that hold no mail (but as
+failures), no dot files but those that hold mail, nothing below a link back to a directory above it, no INBOX that is
+not there, and no second name for the file that is INBOX.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+from ..errors import BoxError, StoreError
+from ..model import BoxInfo, Failure, Holds, Identify, Listing, Mailbox
+from ..names import MAILDIR_PARTS, Patterns, is_inbox
+from .contract import Box, Wanted
+from .files import make_directories, scan, sync_directory, why
+from .formats import FORMATS, Local, by_name, recognise
+from .places import INBOX, MH_INBOX, Place, Places, Root, is_taken, look, look_or_fail
+
+_OURS = re.compile(r"\.lock$|^\..*\.mailsync-[a-z]+$|\.[0-9]+\.tmp$")
+
+
+class LocalStore:
+    """Mailboxes below `home`. `format` (maildir, maildir++, mbox, mh) says what to create; else what is there most.
+
+    `patterns` are those of the store: its layout is decided by what lies at their roots.
+    """
+
+    def __init__(
+        self,
+        home: str,
+        *,
+        patterns: Sequence[str] = (),
+        format: str | None = None,
+        fsync: bool = True,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._format = format
+        self._fsync = fsync
+        self._places = Places(home, patterns, format, environ)
+        self._formats: dict[Mailbox, str] = {}  # of what was looked at
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    @property
+    def delimiter(self) -> str:
+        """A dot for a Maildir++, else a slash. StoreError where that cannot be told."""
+        return "." if self._places.plus else "/"
+
+    def boxes(self, patterns: Sequence[str]) -> Sequence[BoxInfo]:
+        wanted = Patterns(patterns, self.delimiter)
+        found: dict[Mailbox, BoxInfo] = {}
+        for info in self._walk(wanted, patterns):
+            found.setdefault(info.mailbox, info)
+        return list(found.values())
+
+    def find(self, mailbox: Mailbox) -> BoxInfo | None:
+        try:
+            if not mailbox or mailbox.endswith("/"):
+                found = look_or_fail(self._places.directory(mailbox))
+                return BoxInfo(mailbox, selectable=False) if found and stat.S_ISDIR(found.st_mode) else None
+            place = self._places.place(mailbox)
+            return self._info(mailbox, place.path, place.format) if look_or_fail(place.path) else None
+        except BoxError as err:
+            return _unseen(mailbox, str(err), err.hint)
+
+    def holds(self, mailbox: Mailbox) -> Holds:
+        place = self._places.place(mailbox)
+        with _spoils(mailbox):
+            kind = self._kind(place) if look_or_fail(place.path) else None
+            return self._made(kind or self._to_create(place), place, mailbox).holds()
+
+    def listings(self, wanted: Sequence[Wanted], identify: Identify) -> Iterator[tuple[Mailbox, Listing | Failure]]:
+        for each in wanted:
+            yield each.mailbox, self._listing(each, identify)
+
+    @contextmanager
+    def open(self, mailbox: Mailbox, *, write: bool) -> Iterator[Box]:
+        with _spoils(mailbox):
+            opened = self._existing(mailbox).open(write=write)
+            box = opened.__enter__()
+        try:
+            yield box
+        except BaseException:  # not ours: an OSError in here may be a server's connection
+            if not opened.__exit__(*sys.exc_info()):
+                raise
+        else:
+            with _spoils(mailbox):
+                opened.__exit__(None, None, None)
+
+    def create(self, mailbox: Mailbox) -> None:
+        place = self._places.place(mailbox)
+        with _spoils(mailbox):
+            found = look_or_fail(place.path)
+            if found and self._kind(place):
+                return
+            kind = self._to_create(place)
+            self._make_room(mailbox, place, kind)
+            if found and (kind.format == "mbox" or not stat.S_ISDIR(found.st_mode)):
+                raise BoxError(f"{mailbox}: {place.path} is there already and is no {kind.format}")
+            self._made(kind, place, mailbox).create()
+
+    def delete(self, mailbox: Mailbox) -> None:
+        if self._places.place(mailbox).inbox:
+            raise BoxError(f"{mailbox} is never deleted")
+        with _spoils(mailbox):
+            self._existing(mailbox).delete()
+
+    def rename(self, old: Mailbox, new: Mailbox) -> None:
+        """What is below the old name goes along, except in a Maildir++."""
+        source, target = self._places.place(old), self._places.place(new)
+        if source.inbox or target.inbox:
+            raise BoxError(f"{old} cannot be renamed to {new}: INBOX keeps its name")
+        kind = type(self._existing(old))
+        with _spoils(old):
+            if os.path.lexists(target.path):
+                raise BoxError(f"{old} cannot be renamed to {new}: that is there already")
+            self._make_room(new, target, kind)
+            _move(source.path, target.path)
+            if self._fsync:
+                for directory in {os.path.dirname(source.path), os.path.dirname(target.path)}:
+                    sync_directory(directory)
+
+    # ---- one mailbox ----
+
+    def _kind(self, place: Place) -> type[Local] | None:
+        return recognise(place.path, place.format)
+
+    def _made(self, kind: type[Local], place: Place, mailbox: Mailbox) -> Local:
+        return kind(place.path, mailbox, fsync=self._fsync)
+
+    def _existing(self, mailbox: Mailbox) -> Local:
+        place = self._places.place(mailbox)
+        if not look_or_fail(place.path):
+            raise _Gone(f"{mailbox}: there is no such mailbox")
+        with _spoils(mailbox):
+            kind = self._kind(place)
+        if not kind:
+            raise BoxError(f"{mailbox}: {place.path} is no mailbox")
+        return self._made(kind, place, mailbox)
+
+    def _to_create(self, place: Place) -> type[Local]:
+        most = Counter(self._formats.values())
+        return by_name(place.format or self._format or max(FORMATS, key=most.__getitem__))
+
+    def _make_room(self, mailbox: Mailbox, place: Place, kind: type[Local]) -> None:
+        """The directories above a mailbox that is to be made."""
+        if kind.format == "maildir" and not MAILDIR_PARTS.isdisjoint(self._places.levels(mailbox)):
+            raise BoxError(f"{mailbox}: cur, new and tmp are the inside of a Maildir")
+        if is_ours(os.path.basename(place.path)):
+            raise BoxError(f"{mailbox}: this is how lock files and temporary files are named")
+        above = os.path.dirname(place.path)
+        while not os.path.lexists(above):
+            above = os.path.dirname(above)
+        if not os.path.isdir(above):
+            raise BoxError(f"{mailbox}: {above} is a file, nothing can be made below it")
+        make_directories(os.path.dirname(place.path), fsync=self._fsync)
+        if place.above and not recognise(place.above, "maildir"):
+            by_name("maildir")(place.above, mailbox, fsync=self._fsync).create()
+
+    def _listing(self, wanted: Wanted, identify: Identify) -> Listing | Failure:
+        try:
+            with _spoils(wanted.mailbox):
+                return self._existing(wanted.mailbox).listing(identify, wanted.known)
+        except BoxError as err:
+            return Failure(wanted.mailbox, str(err), err.hint, gone=isinstance(err, _Gone))
+
+    def _info(self, mailbox: Mailbox, path: str, only: str | None) -> BoxInfo:
+        """What is there, under this name. It is there: whatever hinders is a failure."""
+        try:
+            kind = recognise(path, only)
+            if kind:
+                token = kind(path, mailbox, fsync=self._fsync).token()
+                self._formats[mailbox] = kind.format
+                return BoxInfo(mailbox, token=token)
+            if not os.path.isdir(path):
+                return _unseen(mailbox, "not a mailbox: neither a directory nor a file that begins as an mbox does")
+            with scan(path):
+                pass
+            if not os.access(path, os.X_OK):
+                return _unseen(mailbox, "Permission denied")
+            missing = [part for part in sorted(MAILDIR_PARTS) if not os.path.isdir(os.path.join(path, part))]
+            if len(missing) == 1:  # copied by a tool that leaves out empty directories: its mail is not gone
+                return _unseen(mailbox, f"a Maildir without {missing[0]}", f"mkdir {os.path.join(path, missing[0])}")
+            return BoxInfo(mailbox, selectable=False)
+        except OSError as err:
+            return _unseen(mailbox, why(err))
+        except BoxError as err:
+            return _unseen(mailbox, str(err), err.hint)
+
+    # ---- the walk ----
+
+    def _walk(self, wanted: Patterns, patterns: Sequence[str]) -> Iterator[BoxInfo]:
+        special = [INBOX] if wanted.matches(INBOX) else []
+        special += [MH_INBOX] if any(text.lower() == MH_INBOX for text in patterns) else []
+        known_as_inbox = None
+        if INBOX in special:
+            with suppress(BoxError):  # `find` tells it
+                known_as_inbox = self._places.place(INBOX).path
+        for mailbox in special:
+            if info := self.find(mailbox):
+                yield info
+        for root in self._places.roots(patterns):
+            try:
+                found = look(root.path)
+                if not found or not stat.S_ISDIR(found.st_mode):
+                    continue
+                entries = _entries(root.path)
+                in_mailbox = recognise(root.path, root.format) is not None
+            except OSError as err:
+                raise StoreError(f"{root.path}: {why(err)}") from err
+            if root.name.rstrip("/") and not root.name.startswith("#") and wanted.matches(root.name):
+                yield BoxInfo(Mailbox(root.name), selectable=False)
+            is_top, top = root in self._places.tops, Mailbox(f"{root.name}INBOX")
+            if is_top and in_mailbox and top not in special and wanted.matches(top):
+                yield self._info(top, root.path, "maildir")
+            if is_top and self._places.plus:
+                yield from self._dotted(wanted, root, entries)
+            else:
+                walk, around = _Walk(wanted, root.format, known_as_inbox, self._info), frozenset({_inode(found)})
+                yield from walk.below(root.name, entries, around, in_mailbox=in_mailbox)
+
+    def _dotted(self, wanted: Patterns, root: Root, entries: Sequence[_Entry]) -> Iterator[BoxInfo]:
+        """The mailboxes of a Maildir++. A directory that begins with a dot and is no Maildir is none of it."""
+        for entry in entries:
+            mailbox = Mailbox(root.name + entry.name[1:])
+            if not entry.hidden or entry.is_file or not wanted.matches(mailbox):
+                continue
+            info = self._info(mailbox, entry.path, "maildir")
+            if is_inbox(entry.name[1:]) and info.selectable:
+                yield _unseen(Mailbox(root.name + entry.name), f"{root.path} is the INBOX of this Maildir++ already")
+            elif info.selectable or info.failure:
+                yield info
+
+
+class _Gone(BoxError):
+    """It is not there any more: nothing to complain of."""
+
+
+class _Entry(NamedTuple):
+    name: str
+    path: str
+    is_dir: bool
+    is_file: bool  # neither: a link that leads nowhere, or to what is neither
+
+    @property
+    def hidden(self) -> bool:
+        return self.name.startswith(".")
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """The names below one root, as deep as a pattern reaches."""
+
+    wanted: Patterns
+    format: str | None  # what else lies there is no mail of this walk
+    known_as_inbox: str | None  # path of what is listed as INBOX
+    info: Callable[[Mailbox, str, str | None], BoxInfo]
+
+    def below(
+        self, above: str, entries: Iterable[_Entry], around: frozenset[tuple[int, int]], *, in_mailbox: bool
+    ) -> Iterator[BoxInfo]:
+        """The names in one directory. In one that is a mailbox itself, files are its own and never mailboxes."""
+        for entry in entries:
+            if in_mailbox and (entry.is_file or entry.name in MAILDIR_PARTS):
+                continue
+            if not above and is_taken(entry.name):
+                yield _unseen(Mailbox(entry.name), "this name means another place: as a mailbox it cannot be reached")
+            elif entry.is_dir:
+                yield from self._directory(Mailbox(above + entry.name), entry, around)
+            elif self._listed(Mailbox(above + entry.name), entry) and not is_ours(entry.name):
+                info = self.info(Mailbox(above + entry.name), entry.path, self.format)
+                # An empty .keep or .nobackup is a mark, and .#x a lock of Emacs: no mail.
+                if not entry.hidden or (info.selectable and _holds_bytes(entry.path)):
+                    yield info
+
+    def _directory(self, mailbox: Mailbox, entry: _Entry, around: frozenset[tuple[int, int]]) -> Iterator[BoxInfo]:
+        matches, level = self._listed(mailbox, entry), Mailbox(f"{mailbox}/")
+        reaches, wanted_level = self.wanted.reaches(level), self.wanted.matches(level)
+        if not (matches or reaches or wanted_level):
+            return
+        info = self.info(mailbox, entry.path, self.format)
+        if entry.hidden and not info.selectable and not info.failure:
+            return
+        if matches or info.failure:
+            yield info
+        elif wanted_level:
+            yield BoxInfo(level, selectable=False)
+        if not reaches or info.failure:
+            return
+        try:
+            here = _inode(os.stat(entry.path))
+            if here not in around:
+                yield from self.below(level, _entries(entry.path), around | {here}, in_mailbox=info.selectable)
+        except OSError as err:
+            yield _unseen(mailbox, why(err))
+
+    def _listed(self, mailbox: Mailbox, entry: _Entry) -> bool:
+        return self.wanted.matches(mailbox) and not is_inbox(mailbox) and entry.path != self.known_as_inbox
+
+
+def is_ours(name: str) -> bool:
+    """Lock and temporary files, of this program and of others: never mail."""
+    return _OURS.search(name) is not None
+
+
+def _entries(path: str) -> list[_Entry]:
+    """What lies in a directory, but for what is neither file nor directory: that is never touched."""
+    entries = []
+    with scan(path) as found:
+        for each in found:
+            try:
+                is_dir, is_file = each.is_dir(), each.is_file()
+            except OSError:  # a link that leads in circles, or where we may not look
+                is_dir = is_file = False
+            if is_dir or is_file or each.is_symlink():
+                entries.append(_Entry(each.name, os.path.join(path, each.name), is_dir, is_file))
+    return entries
+
+
+def _inode(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _holds_bytes(path: str) -> bool:
+    try:
+        return os.path.getsize(path) > 0
+    except OSError:
+        return False
+
+
+def _move(source: str, target: str) -> None:
+    """Rename what must not take the place of anything. For a file a link first: a rename would replace a new one."""
+    if os.path.isdir(source):
+        os.rename(source, target)
+    else:
+        os.link(source, target)
+        os.unlink(source)
+
+
+def _unseen(mailbox: Mailbox, why: str, hint: str = "") -> BoxInfo:
+    return BoxInfo(mailbox, selectable=False, failure=Failure(mailbox, why, hint))
+
+
+@contextmanager
+def _spoils(mailbox: Mailbox) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        raise BoxError(f"{mailbox}: {err.filename or ''}: {why(err)}") from err

@@ -1,0 +1,276 @@
+"""Keep other mail programs out of an mbox file: a record lock (fcntl), then a dotlock. Knows nothing of what is in it.
+
+The order is the one of Debian Policy 11.6. A record lock is held by the open file where the system can do that (Linux);
+elsewhere by the process, and then it is lost as soon as the process closes *any* descriptor of that file.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ..errors import BoxError
+from .files import open_quietly, why, write_all
+
+LOCK_WAIT = 30.0  # seconds
+STALE = 300.0  # seconds without a touch; liblockfile's rule
+REFRESH = 60.0  # seconds
+
+_NO_RECORD_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}  # some network file systems
+_NO_DOTLOCKS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_BY_FILE = sys.platform == "linux" and struct.calcsize("P") == 8  # the layout below is the one of 64 bits
+
+_ours: set[str] = set()  # the dotlocks this process holds: one that bears our number without being here is a dead one's
+
+
+class Lock:
+    """A locked file, by its only descriptor: whoever opens the file a second time may drop the lock by closing it.
+
+    `dotlocked` is False for a shared lock, and where the directory cannot be written to (/var/mail): then only the
+    record lock keeps others out.
+    """
+
+    def __init__(self, fd: int, path: str, dotlock: str | None, *, write: bool) -> None:
+        self.fd, self.path, self._dotlock, self._write = fd, path, dotlock, write
+        self._touched = time.monotonic()
+
+    @property
+    def dotlocked(self) -> bool:
+        return self._dotlock is not None
+
+    @property
+    def survives_close(self) -> bool:
+        """Whether other descriptors of the file may be closed."""
+        return _BY_FILE
+
+    def refresh(self) -> None:
+        """To be called in long work: an old dotlock may be taken for a dead one's. BoxError if that has happened."""
+        if self._dotlock is None or time.monotonic() - self._touched < REFRESH:
+            return
+        try:
+            os.utime(self._dotlock)
+        except OSError as err:
+            raise BoxError(f"the lock file {self._dotlock} was taken away: {why(err)}") from err
+        self._touched = time.monotonic()
+
+    def replace(self, fd: int, temporary: str) -> None:
+        """Another file, open as `fd`, takes the place of the locked one. At no moment can others have either."""
+        _record_lock(fd, write=self._write)
+        os.replace(temporary, self.path)
+        os.close(self.fd)
+        self.fd = fd
+
+    def release(self) -> None:
+        if self._dotlock is not None:
+            _ours.discard(self._dotlock)
+            with suppress(OSError):
+                os.unlink(self._dotlock)
+        with suppress(OSError):
+            _unlock(self.fd)  # a map of the file may outlive the descriptor, and keep the lock with it
+        os.close(self.fd)
+
+
+@contextmanager
+def locked(path: str, *, write: bool, wait: float = LOCK_WAIT) -> Iterator[Lock]:
+    """Hold a regular file, links followed: shared for reading, or alone for writing.
+
+    BoxError when it cannot be opened or stays locked longer than `wait` seconds.
+    """
+    lock = _acquire(os.path.realpath(path), write, wait)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _acquire(path: str, write: bool, wait: float) -> Lock:
+    until = time.monotonic() + wait
+    pause = 0.02
+    while True:
+        fd = _open(path, write)
+        try:
+            busy, dotlock = _try(fd, path, write)
+            if not busy:
+                return Lock(fd, path, dotlock, write=write)
+        except OSError as err:
+            os.close(fd)
+            raise BoxError(f"{path} cannot be locked: {why(err)}") from err
+        # Who holds the dotlock may wait for the record lock: let go of it, or both wait for ever.
+        os.close(fd)
+        if time.monotonic() >= until:
+            raise BoxError(f"{path} is locked: {busy}", hint=_hint(path))
+        time.sleep(min(pause, max(0.0, until - time.monotonic())))
+        pause = min(2 * pause, 1.0)
+
+
+def _try(fd: int, path: str, write: bool) -> tuple[str, str | None]:
+    """Who is in the way (empty: nobody), and the dotlock that we hold now."""
+    if not _record_lock(fd, write=write):
+        return "another program is using it", None
+    if not _same(fd, path):
+        return "it is replaced again and again", None
+    return _take(f"{path}.lock") if write else ("", None)
+
+
+def _open(path: str, write: bool) -> int:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a FIFO would hang, a device may act
+            raise BoxError(f"{path} is not a regular file")
+        if not write:
+            return open_quietly(path, os.O_NONBLOCK)
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        try:
+            return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+        except PermissionError:
+            return os.open(path, flags)
+    except OSError as err:
+        raise BoxError(f"{path} cannot be opened: {why(err)}") from err
+
+
+def _same(fd: int, path: str) -> bool:
+    """False if another file has taken that name while we waited."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+# ---- record locks ----------------------------------------------------------------------------------------------------
+
+
+def _record_lock(fd: int, *, write: bool) -> bool:
+    """False if another has it. True, too, where the file system knows no such locks."""
+    try:
+        if _BY_FILE:
+            _by_file(fd, fcntl.F_WRLCK if write else fcntl.F_RDLCK)
+        else:
+            fcntl.lockf(fd, (fcntl.LOCK_EX if write else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError as err:
+        if err.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        if err.errno not in _NO_RECORD_LOCKS:
+            raise
+    return True
+
+
+def _unlock(fd: int) -> None:
+    if _BY_FILE:
+        _by_file(fd, fcntl.F_UNLCK)
+    else:
+        fcntl.lockf(fd, fcntl.LOCK_UN)
+
+
+def _by_file(fd: int, kind: int) -> None:
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0))
+
+
+# ---- dotlocks --------------------------------------------------------------------------------------------------------
+
+
+def _take(dotlock: str) -> tuple[str, str | None]:
+    """Who is in the way, and the dotlock if it is ours now. By link(2), because O_EXCL is not sure on NFS."""
+    temporary = os.path.join(os.path.dirname(dotlock), f".mailsync-{os.urandom(8).hex()}.lock")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError as err:
+        if err.errno in _NO_DOTLOCKS:
+            return "", None
+        raise
+    try:
+        try:
+            write_all(fd, b"%d\n" % os.getpid())
+            now = os.fstat(fd).st_mtime  # the file server's clock may not be ours
+        finally:
+            os.close(fd)
+        for _ in range(2):  # again if a dead one's was in the way
+            if _link(temporary, dotlock):
+                _ours.add(dotlock)
+                return "", dotlock
+            busy = _holder(dotlock, now)
+            if busy:
+                return busy, None
+        return f"the lock file {dotlock} comes and goes", None
+    except OSError as err:
+        if err.errno in _NO_DOTLOCKS:
+            return "", None
+        raise
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
+
+
+def _link(temporary: str, dotlock: str) -> bool:
+    try:
+        os.link(temporary, dotlock)
+    except FileExistsError:
+        return False
+    except OSError as err:
+        if err.errno not in _NO_LINKS:
+            return os.stat(temporary).st_nlink == 2  # over NFS an answer may be lost, and the link be there
+        return _exclusive(dotlock)
+    return True
+
+
+def _exclusive(dotlock: str) -> bool:
+    """For file systems without hard links."""
+    try:
+        fd = os.open(dotlock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        write_all(fd, b"%d\n" % os.getpid())
+    finally:
+        os.close(fd)
+    return True
+
+
+def _holder(dotlock: str, now: float) -> str:
+    """Who holds it, to be read by the user; empty if it is gone, or was a dead one's and is removed."""
+    try:
+        found = os.lstat(dotlock)
+        pid = _pid(dotlock) if stat.S_ISREG(found.st_mode) else None
+    except FileNotFoundError:
+        return ""
+    age = now - found.st_mtime
+    if age > STALE and pid is not None and not _alive(pid, dotlock):
+        # No other mailsync does the same now: it would need the record lock, which we have.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(found, os.lstat(dotlock)):
+                os.unlink(dotlock)
+        return ""
+    owner = f"process {pid}" if pid is not None else "an unknown process"
+    return f"{dotlock} belongs to {owner} and is {max(0, int(age))} seconds old"
+
+
+def _pid(dotlock: str) -> int | None:
+    """None for what tells no process of this host: empty ones, procmail's "0", host names."""
+    try:
+        with open(dotlock, "rb") as file:
+            text = file.read(64).strip()
+    except PermissionError:
+        return None
+    return int(text) if text.isdigit() and 0 < int(text) < 2**31 else None
+
+
+def _alive(pid: int, dotlock: str) -> bool:
+    if pid == os.getpid():  # in a container every run may have the same number
+        return dotlock in _ours
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _hint(path: str) -> str:
+    return f"Close other mail programs; if none is running and {path}.lock exists, remove it. Then run mailsync again."

@@ -1,0 +1,335 @@
+"""An open mbox: read, appended to, its flags changed, its messages removed. Knows nothing of stores or names.
+
+The file stays locked as long as it is open. It changes in three ways only: a batch at its end (see mboxspool), a header
+line patched by one of the same length, or all of it rewritten through a temporary file beside it.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import NamedTuple
+
+from ..errors import BoxError
+from ..model import Appended, Entry, Failure, FlagChange, Head, Holds, Identify, Known, Message, Uid
+from .files import FileError, sync_directory, to_wire, why, write_all
+from .locks import Lock
+from .mboxscan import Contents
+from .mboxspool import Spool, SpoolError, Tail, beside, remove_spool, unfinished
+from .mboxtext import (
+    CHUNK,
+    Source,
+    Span,
+    flags_of,
+    numbering,
+    plain,
+    plain_header,
+    postmark_date,
+    stored,
+    with_first,
+    with_flags,
+)
+
+BATCH = 1000  # messages appended together, or
+BATCH_BYTES = 16 * 1024 * 1024
+HOLDS = Holds(any_keyword=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MboxBody:
+    """A message in its file: gone when the box is closed."""
+
+    data: Source
+    span: Span
+    crlf: bool
+
+    def size(self, *, wire: bool) -> int:
+        return sum(map(len, self.chunks(wire=wire)))
+
+    def chunks(self, *, wire: bool) -> Iterator[bytes]:
+        chunks = plain(self.data, self.span, self.crlf)
+        return to_wire(chunks) if wire else chunks
+
+
+class Edit(NamedTuple):
+    start: int
+    end: int
+    new: bytes
+
+
+class MboxBox:
+    """An open mbox. What is known of the file is read anew whenever the file is not what it was."""
+
+    def __init__(self, lock: Lock, *, write: bool, fsync: bool) -> None:
+        self._lock, self._write, self._fsync = lock, write, fsync
+        self._maps: list[mmap.mmap] = []
+        if write:
+            self._repair()
+        self._load()
+
+    def close(self) -> None:
+        """Bodies cannot be read any more."""
+        for map_ in self._maps:
+            map_.close()
+
+    def __len__(self) -> int:
+        return len(self._contents.spans)
+
+    @property
+    def holds(self) -> Holds:
+        return HOLDS
+
+    @property
+    def validity(self) -> str | None:
+        return str(self._stamp[0])
+
+    def entries(self, identify: Identify, known: Known) -> Iterator[Entry]:
+        for uid, span in self._contents.names().items():
+            raw = self._contents.raw_header(span)
+            if before := known.get(uid):
+                yield Entry(uid, before.id, flags_of(raw))
+                continue
+            header = plain_header(raw, self._contents.crlf)
+            if identify.hidden(header):
+                continue
+            id = identify(header)
+            if id is None:
+                id = identify.whole(self._body(span).chunks(wire=False))
+            yield Entry(uid, id, flags_of(raw))
+
+    def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
+        names = self._current()
+        for uid in uids:
+            self._lock.refresh()
+            if span := names.get(uid):
+                yield Message(uid, flags_of(self._contents.raw_header(span)), self._date(span), self._body(span))
+            else:
+                yield _gone(uid)
+
+    def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
+        names = self._current()
+        for uid in uids:
+            if span := names.get(uid):
+                yield Head(uid, plain_header(self._contents.raw_header(span), self._contents.crlf), self._date(span))
+            else:
+                yield _gone(uid)
+
+    def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
+        left = iter(messages)
+        for first in left:
+            pulled: list[Uid] = []
+            try:
+                answers = self._append(chain((first,), islice(left, BATCH - 1)), pulled)
+            except SpoolError as err:
+                # The disk is full, most likely: the rest would be fetched for nothing.
+                for uid in chain(pulled, (message.uid for message in left)):
+                    yield self._failure(uid, err)
+                return
+            yield from answers
+
+    def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]:
+        names = self._current()
+        headers: dict[Span, bytes] = {}
+        for change in changes:
+            if span := names.get(change.uid):
+                raw = headers.get(span) or self._contents.raw_header(span)
+                headers[span] = with_flags(raw, HOLDS.of(change.add), change.remove, crlf=self._contents.crlf)
+        edits = [Edit(span.head, span.body, new) for span, new in headers.items()]
+        failed = self._change([edit for edit in edits if edit.new != self._contents.data[edit.start : edit.end]])
+        for change in changes:
+            yield self._answer(change.uid, change.uid in names, failed)
+
+    def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
+        names = self._current()
+        going = {span for uid in uids if (span := names.get(uid))}
+        failed = self._change([*(Edit(span.start, span.after, b"") for span in going), *self._renumbered(going)])
+        for uid in uids:
+            yield self._answer(uid, uid in names, failed)
+
+    # ---- what is there -----------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """ValueError if it is no mbox."""
+        self._stamp = self._state()
+        self._contents = Contents(self._data(None if self._write else unfinished(self._lock.path, self._lock.fd)))
+
+    def _data(self, tail: Tail | None = None) -> Source:
+        size = tail.start if tail else self._stamp[1]
+        data: Source = b""
+        if size:
+            # A map has a descriptor of its own: closing it early may drop the lock, keeping it uses them up.
+            while self._lock.survives_close and len(self._maps) > 1:
+                self._maps.pop(0).close()
+            data = mmap.mmap(self._lock.fd, size, access=mmap.ACCESS_READ)
+            self._maps.append(data)
+        if tail and tail.end < self._stamp[1]:  # rare enough to hold the file in memory
+            data = data[0:size] + tail.gap + os.pread(self._lock.fd, self._stamp[1] - tail.end, tail.end)
+        return data
+
+    def _state(self) -> tuple[int, int, int]:
+        found = os.fstat(self._lock.fd)
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _current(self) -> dict[Uid, Span]:
+        """The messages by uid. BoxError if the file was taken away, by a program that ignores locks."""
+        self._lock.refresh()
+        try:
+            if not os.path.samestat(os.fstat(self._lock.fd), os.stat(self._lock.path)):
+                raise BoxError(f"{self._lock.path} was replaced while it was locked")
+            if self._state() != self._stamp:
+                self._load()
+        except (OSError, ValueError) as err:
+            raise BoxError(f"{self._lock.path} was damaged while it was locked: {err}") from err
+        return self._contents.names()
+
+    def _body(self, span: Span) -> MboxBody:
+        return MboxBody(self._contents.data, span, self._contents.crlf)
+
+    def _date(self, span: Span) -> int:
+        date = postmark_date(self._contents.postmark(span))
+        return self._stamp[2] // 10**9 if date is None else date
+
+    # ---- changing it -------------------------------------------------------------------------------------------------
+
+    def _append(self, messages: Iterable[Message], pulled: list[Uid]) -> list[Appended | Failure]:
+        """One batch. SpoolError: nothing of it was written; `pulled` are the messages that were asked for."""
+        self._current()
+        failed: dict[int, Failure] = {}
+        with Spool(self._lock.path, self._lock.fd, fsync=self._fsync) as spool:
+            spool.write(self._contents.separator())
+            for message in messages:
+                self._lock.refresh()
+                pulled.append(message.uid)
+                size = spool.size
+                try:
+                    chunks = message.body.chunks(wire=False)
+                    for chunk in stored(chunks, HOLDS.of(message.flags), message.date, self._contents.crlf):
+                        spool.write(chunk)
+                except SpoolError:
+                    raise
+                except FileError as err:
+                    spool.cut(size)
+                    failed[len(pulled) - 1] = Failure(message.uid, why(err))
+                if spool.size >= BATCH_BYTES:
+                    break
+            if len(failed) < len(pulled):
+                spool.commit()
+        uids = iter(self._grown(len(pulled) - len(failed)))
+        return [failed.get(n) or Appended(source, next(uids)) for n, source in enumerate(pulled)]
+
+    def _grown(self, count: int) -> Sequence[Uid | None]:
+        """The uids of what was appended."""
+        before = len(self)
+        self._stamp = self._state()
+        self._contents.grow(self._data())
+        return list(self._contents.names())[before:] if len(self) == before + count else [None] * count
+
+    def _renumbered(self, going: set[Span]) -> Iterator[Edit]:
+        """Who follows the message that keeps the file's UIDVALIDITY gets it: else IMAP clients would start anew."""
+        spans = self._contents.spans
+        left = next((span for span in spans if span not in going), None)
+        if left and spans[0] in going:
+            raw = self._contents.raw_header(left)
+            line = numbering(self._contents.raw_header(spans[0]))
+            if line and not numbering(raw):
+                yield Edit(left.head, left.body, with_first(line, raw))
+
+    def _change(self, edits: Sequence[Edit]) -> OSError | None:
+        """All of them or, if that fails, none."""
+        if not edits:
+            return None
+        try:
+            if all(len(edit.new) == edit.end - edit.start for edit in edits):
+                self._patch(edits)
+            else:
+                self._rewrite(edits)
+                self._load()
+        except OSError as err:
+            return err
+        return None
+
+    def _patch(self, edits: Sequence[Edit]) -> None:
+        before = os.fstat(self._lock.fd)
+        for edit in edits:
+            os.pwrite(self._lock.fd, edit.new, edit.start)
+        _keep_news(self._lock.fd, before)
+        if self._fsync:
+            os.fsync(self._lock.fd)
+        self._stamp = self._state()
+
+    def _rewrite(self, edits: Sequence[Edit]) -> None:
+        data = self._contents.data
+        temporary = beside(self._lock.path, "rewrite")
+        before = os.fstat(self._lock.fd)
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            at = 0
+            for edit in [*sorted(edits), Edit(len(data), len(data), b"")]:
+                for begin in range(at, edit.start, CHUNK):
+                    write_all(fd, data[begin : min(begin + CHUNK, edit.start)])
+                    self._lock.refresh()
+                write_all(fd, edit.new)
+                at = edit.end
+            if (before.st_uid, before.st_gid) != (os.fstat(fd).st_uid, os.fstat(fd).st_gid):
+                os.fchown(fd, before.st_uid, before.st_gid)
+            os.fchmod(fd, stat.S_IMODE(before.st_mode))
+            _keep_news(fd, before)
+            if self._fsync:
+                os.fsync(fd)
+            if self._state() != self._stamp:
+                raise FileError(errno.EBUSY, "another program, which ignores locks, changed the mbox meanwhile")
+            self._lock.replace(fd, temporary)
+        except BaseException:
+            os.close(fd)
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        if self._fsync:
+            sync_directory(os.path.dirname(self._lock.path))
+
+    def _repair(self) -> None:
+        """Put an end to what a killed run left."""
+        with suppress(OSError):
+            os.unlink(beside(self._lock.path, "rewrite"))
+        tail = unfinished(self._lock.path, self._lock.fd)
+        if tail:
+            self._stamp = self._state()
+            if tail.end == self._stamp[1]:
+                os.ftruncate(self._lock.fd, tail.start)
+                if self._fsync:
+                    os.fsync(self._lock.fd)
+            else:
+                self._contents = Contents(self._data())
+                self._rewrite([Edit(*tail)])
+        remove_spool(self._lock.path)
+
+    def _answer(self, uid: Uid, known: bool, failed: OSError | None) -> Uid | Failure:
+        if not known:
+            return _gone(uid)
+        return uid if failed is None else self._failure(uid, failed)
+
+    def _failure(self, uid: Uid, err: OSError) -> Failure:
+        hint = ""
+        if err.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "Make room on that disk, then run mailsync again."
+        elif err.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            directory = os.path.dirname(self._lock.path)
+            hint = f"An mbox is changed through a second file beside it: let mailsync write to {directory}."
+        return Failure(uid, why(err), hint)
+
+
+def _keep_news(fd: int, before: os.stat_result) -> None:
+    """What was read last before its last change has new mail, for shells and mail readers: that shall not change."""
+    now = os.fstat(fd).st_mtime_ns
+    with suppress(PermissionError):  # only the owner may
+        os.utime(fd, ns=(before.st_atime_ns if before.st_atime_ns < before.st_mtime_ns else now, now))
+
+
+def _gone(uid: Uid) -> Failure:
+    return Failure(uid, "no longer there", gone=True)

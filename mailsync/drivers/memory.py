@@ -1,0 +1,166 @@
+"""The smallest correct driver: a store in memory. Read this first; the laws are tested on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Self
+
+from ..errors import BoxError
+from ..model import (
+    Appended,
+    BoxInfo,
+    Entry,
+    Failure,
+    FlagChange,
+    Flags,
+    Head,
+    Holds,
+    Identify,
+    Listing,
+    Mailbox,
+    Message,
+    Token,
+    Uid,
+)
+from ..names import Patterns
+from .contract import Box, Wanted
+
+EVERYTHING = Holds(any_keyword=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """A body that lies in memory."""
+
+    raw: bytes
+
+    def size(self, *, wire: bool) -> int:
+        return sum(map(len, self.chunks(wire=wire)))
+
+    def chunks(self, *, wire: bool) -> Iterator[bytes]:
+        yield self.raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if wire else self.raw
+
+
+@dataclass(slots=True)
+class Stored:
+    raw: bytes
+    flags: Flags
+    date: int
+
+
+def _nothing() -> None: ...
+
+
+@dataclass
+class MemoryBox:
+    """One mailbox. `before_call` runs before each change: a test can cut the run there."""
+
+    holds: Holds = EVERYTHING
+    validity: str | None = "1"
+    kept: dict[Uid, Stored] = field(default_factory=dict)
+    before_call: Callable[[], None] = _nothing
+    serial: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def deliver(self, raw: bytes, flags: Flags = frozenset(), date: int = 0) -> Uid:
+        uid = Uid(str(next(self.serial)))
+        self.kept[uid] = Stored(raw, self.holds.of(flags), date)
+        return uid
+
+    def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
+        for uid in uids:
+            stored = self.kept.get(uid)
+            yield Message(uid, stored.flags, stored.date, Bytes(stored.raw)) if stored else _gone(uid)
+
+    def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
+        for uid in uids:
+            stored = self.kept.get(uid)
+            yield Head(uid, header_of(stored.raw), stored.date) if stored else _gone(uid)
+
+    def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
+        for message in messages:
+            self.before_call()
+            raw = b"".join(message.body.chunks(wire=False))
+            yield Appended(message.uid, self.deliver(raw, message.flags, message.date))
+
+    def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]:
+        for change in changes:
+            self.before_call()
+            if change.uid in self.kept:
+                stored = self.kept[change.uid]
+                stored.flags = (stored.flags | self.holds.of(change.add)) - change.remove
+                yield change.uid
+            else:
+                yield _gone(change.uid)
+
+    def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
+        for uid in uids:
+            self.before_call()
+            yield uid if self.kept.pop(uid, None) else _gone(uid)
+
+
+@dataclass
+class Memory:
+    """A store of such mailboxes."""
+
+    held: dict[Mailbox, MemoryBox] = field(default_factory=dict)
+    delimiter: str | None = "/"
+    new_box: Callable[[], MemoryBox] = MemoryBox
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def boxes(self, patterns: Sequence[str]) -> Sequence[BoxInfo]:
+        wanted = Patterns(patterns, self.delimiter)
+        return [BoxInfo(mailbox) for mailbox in self.held if wanted.matches(mailbox)]
+
+    def find(self, mailbox: Mailbox) -> BoxInfo | None:
+        return BoxInfo(mailbox) if mailbox in self.held else None
+
+    def holds(self, mailbox: Mailbox) -> Holds:
+        return (self.held.get(mailbox) or self.new_box()).holds
+
+    def listings(self, wanted: Sequence[Wanted], identify: Identify) -> Iterator[tuple[Mailbox, Listing | Failure]]:
+        for mailbox in (w.mailbox for w in wanted):
+            box = self.held.get(mailbox)
+            yield mailbox, _listing(mailbox, box, identify) if box else Failure(mailbox, "no such mailbox", gone=True)
+
+    def open(self, mailbox: Mailbox, *, write: bool) -> AbstractContextManager[Box]:
+        if mailbox not in self.held:
+            raise BoxError(f"{mailbox}: no such mailbox")
+        return nullcontext[Box](self.held[mailbox])
+
+    def create(self, mailbox: Mailbox) -> None:
+        if mailbox not in self.held:
+            self.held[mailbox] = self.new_box()
+
+    def delete(self, mailbox: Mailbox) -> None:
+        if self.held[mailbox].kept:
+            raise BoxError(f"{mailbox}: not empty")
+        del self.held[mailbox]
+
+    def rename(self, old: Mailbox, new: Mailbox) -> None:
+        self.held[new] = self.held.pop(old)
+
+
+def header_of(raw: bytes) -> bytes:
+    """The header block of a message: all before the first empty line."""
+    return b"" if raw.startswith((b"\n", b"\r\n")) else raw.partition(b"\n\n")[0].partition(b"\r\n\r\n")[0]
+
+
+def _listing(mailbox: Mailbox, box: MemoryBox, identify: Identify) -> Listing:
+    entries = []
+    for uid, stored in box.kept.items():
+        header = header_of(stored.raw)
+        if not identify.hidden(header):
+            id = identify(header) or identify.whole([stored.raw])
+            entries.append(Entry(uid, id, stored.flags))
+    return Listing(mailbox, entries, box.holds, Token(""), box.validity)
+
+
+def _gone(uid: Uid) -> Failure:
+    return Failure(uid, "no longer there", gone=True)

@@ -1,0 +1,124 @@
+"""Tell the messages of one id apart, where the id alone does not: several in one box, and drafts saved again.
+
+Members are paired by what they contain, never by order or number: both of those lose mail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from .model import DELETED, Digest, Duplicates, Entry, Failure, Flags, Line, Side, Uid
+from .plan import Delete, Item, Why
+
+
+class Fact(NamedTuple):
+    """What only reading a whole message tells."""
+
+    pairing: Digest  # of the canonical whole, odd bytes folded: equal on two servers that fold them otherwise
+    exact: Digest  # of the canonical whole
+    size: int  # bytes on the wire
+
+
+Facts = Mapping[tuple[Side, Uid], Fact | Failure]
+
+
+class Distinct(NamedTuple):
+    """The members of one side without its duplicates."""
+
+    entries: tuple[Entry, ...]  # flags of duplicates united
+    duplicates: tuple[Delete, ...]
+    real: Mapping[Uid, Flags]  # flags of those whose flags were united, as they truly are
+
+
+def distinct(side: Side, members: Sequence[Entry], facts: Facts, rule: Duplicates, spared: bool) -> Distinct:
+    """One of each. The first stays; the others are to be deleted unless `rule` keeps, or policy `spared`, them."""
+    same: dict[object, list[Entry]] = {}
+    for entry in members:
+        same.setdefault(None if rule is Duplicates.SAME_ID else _fact(facts, side, entry).exact, []).append(entry)
+    entries, duplicates, real = [], [], {}
+    for first, *others in same.values():
+        if others and rule is not Duplicates.KEEP:
+            why = Why.SAME_ID if rule is Duplicates.SAME_ID else Why.DUPLICATE
+            duplicates += [Delete(side, other, why, stays=first.uid) for other in others]
+            flags = first.flags if spared else _united([first, *others])
+            if flags != first.flags:
+                real[first.uid] = first.flags
+                first = first._replace(flags=flags)
+        entries.append(first)
+    return Distinct(tuple(entries), tuple(duplicates), real)
+
+
+def pair(lines: Sequence[Line], members: Mapping[Side, Sequence[Entry]], facts: Facts) -> tuple[Item, ...]:
+    """The messages behind one id.
+
+    A line names its message on each side by that side's digest. What no line names pairs by equal digest, and what is
+    left over stands alone: it is new. A line without digest (5.2.7 wrote it) is given to a message only where there is
+    no choice.
+    """
+    left = {side: _by_digest(side, members[side], facts) for side in Side}
+    items = []
+    for line in lines:
+        if line.digests:
+            items.append(
+                Item(
+                    line,
+                    left[Side.A].take(line.digests.a),
+                    left[Side.B].take(line.digests.b),
+                    line.digests.a,
+                    line.digests.b,
+                )
+            )
+    plain = [line for line in lines if not line.digests]
+    for digest in left[Side.A].digests():
+        while digest in left[Side.A] and digest in left[Side.B]:
+            line_or_none = plain.pop(0) if plain else None
+            items.append(Item(line_or_none, left[Side.A].take(digest), left[Side.B].take(digest), digest, digest))
+    alone = [Item(None, None, None).put(side, entry, digest) for side in Side for digest, entry in left[side].all()]
+    if plain and len(alone) == 1 and not items:
+        alone = [alone[0]._replace(line=plain.pop(0))]
+    items += alone
+    if plain and not items:
+        items = [Item(line, None, None) for line in plain]
+    return tuple(items)
+
+
+def unpaired(lines: Sequence[Line], members: Mapping[Side, Sequence[Entry]]) -> tuple[Item, ...]:
+    """The one message behind an id, where its content does not matter."""
+    a, b = members[Side.A], members[Side.B]
+    return (Item(lines[0] if lines else None, a[0] if a else None, b[0] if b else None),)
+
+
+class _Members:
+    def __init__(self, entries: Iterable[tuple[Digest, Entry]]) -> None:
+        self._entries: dict[Digest, list[Entry]] = {}
+        for digest, entry in entries:
+            self._entries.setdefault(digest, []).append(entry)
+
+    def __contains__(self, digest: Digest) -> bool:
+        return bool(self._entries.get(digest))
+
+    def digests(self) -> list[Digest]:
+        return list(self._entries)
+
+    def take(self, digest: Digest) -> Entry | None:
+        found = self._entries.get(digest)
+        return found.pop(0) if found else None
+
+    def all(self) -> list[tuple[Digest, Entry]]:
+        return [(digest, entry) for digest, entries in self._entries.items() for entry in entries]
+
+
+def _by_digest(side: Side, members: Sequence[Entry], facts: Facts) -> _Members:
+    return _Members((_fact(facts, side, entry).pairing, entry) for entry in members)
+
+
+def _fact(facts: Facts, side: Side, entry: Entry) -> Fact:
+    fact = facts[side, entry.uid]
+    assert isinstance(fact, Fact)  # the differ holds an id with a failure before it comes here
+    return fact
+
+
+def _united(entries: Sequence[Entry]) -> Flags:
+    flags: Flags = frozenset().union(*(e.flags for e in entries))
+    return flags if all(DELETED in e.flags for e in entries) else flags - {DELETED}

@@ -1,0 +1,224 @@
+"""Values that flow through a run. Knows no driver, file, server or clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple, NewType, Protocol
+
+Mailbox = NewType("Mailbox", str)  # full name inside one store; odd bytes by surrogateescape
+Boxname = NewType("Boxname", str)  # what both sides share, "/" between levels
+Uid = NewType("Uid", str)  # a driver's own handle, opaque above it
+MessageId = NewType("MessageId", str)  # the id as 5.2.7 writes it, one character a byte (latin-1)
+Key = NewType("Key", str)  # a MessageId folded for comparing: printable ASCII only
+Digest = NewType("Digest", str)  # of the canonical whole, see identity
+Token = NewType("Token", str)  # equal token = nothing changed; taken BEFORE the box was read
+Flags = frozenset[str]  # "\\Seen", "$Forwarded", ...
+
+NONE: Flags = frozenset()
+SEEN, ANSWERED, FLAGGED, DELETED, DRAFT = "\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"
+SYSTEM: Flags = frozenset({SEEN, ANSWERED, FLAGGED, DELETED, DRAFT})
+
+
+class Side(Enum):
+    """One of the two stores of a channel. All code that treats both is written once and asked from each side."""
+
+    A = "a"
+    B = "b"
+
+    @property
+    def other(self) -> Side:
+        return Side.B if self is Side.A else Side.A
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """Which flags one mailbox can keep (PERMANENTFLAGS, 26 Maildir letters, MH sequences)."""
+
+    flags: Flags = SYSTEM
+    any_keyword: bool = False
+
+    def __contains__(self, flag: object) -> bool:
+        return flag in self.flags or (self.any_keyword and isinstance(flag, str) and not flag.startswith("\\"))
+
+    def of(self, flags: Iterable[str]) -> Flags:
+        return frozenset(f for f in flags if f in self)
+
+
+class Entry(NamedTuple):
+    """One message of a listing. 50,000 of these must fit: a tuple, with the flags shared."""
+
+    uid: Uid
+    id: MessageId
+    flags: Flags
+    size: int | None = None  # bytes on the wire (CRLF), advisory; None where it costs a read
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one thing, and only that, did not happen. A value: a batch goes on."""
+
+    what: str  # the uid or mailbox it is about
+    why: str
+    hint: str = ""
+    gone: bool = False  # vanished or changed since it was listed: not an error, the next run sees it
+    alone: bool = False  # a batch was refused as a whole: try its members one by one
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All that a mailbox held at one moment, in the order in which the mailbox keeps it."""
+
+    mailbox: Mailbox
+    entries: Sequence[Entry]
+    holds: Holds
+    token: Token | None = None
+    validity: str | None = None  # UIDVALIDITY or inode: another value means another mailbox under the same name
+    unreadable: Sequence[Failure] = ()  # present but without identity: absence proves nothing in this box
+
+    @property
+    def complete(self) -> bool:
+        return not self.unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class BoxInfo:
+    """One name of a store."""
+
+    mailbox: Mailbox
+    selectable: bool = True
+    token: Token | None = None
+    failure: Failure | None = None  # this name, and all names below it, cannot be seen: nothing is known of them
+
+
+class Identify(Protocol):
+    """Which header fields a driver must bring, and what they mean. Pure; made by `identity`."""
+
+    @property
+    def fields(self) -> tuple[bytes, ...]:
+        """Header fields that are asked for first, for every message; lower case."""
+
+    @property
+    def version(self) -> str:
+        """Part of every cache key: ids made by another rule are not comparable."""
+
+    def __call__(self, header: bytes, /) -> MessageId | None:
+        """The id made from a raw header block (a whole head, or only `fields`); None: it takes the whole message."""
+
+    def whole(self, chunks: Iterable[bytes], /) -> MessageId:
+        """The id of a message whose header has nothing to tell it by."""
+
+    def hidden(self, header: bytes, /) -> bool:
+        """True for msinfo: it is never listed, copied or counted."""
+
+
+class Known(Protocol):
+    """What the cache had of one mailbox. Knowing nothing is always right."""
+
+    @property
+    def token(self) -> Token | None: ...
+    def get(self, uid: Uid, /) -> Entry | None: ...
+
+
+class Body(Protocol):
+    """A message's bytes, readable once or more, until the next message is asked for."""
+
+    def size(self, *, wire: bool) -> int:
+        """Exact number of bytes that `chunks` yields: an APPEND literal needs it before the first byte."""
+
+    def chunks(self, *, wire: bool) -> Iterator[bytes]:
+        """The bytes. `wire`: each line ends in CRLF; else as a local file keeps them.
+
+        A local body has its bytes as they are in the file; what came from a server has its CRLF made LF. The same
+        message copied between local stores keeps each byte.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message on its way from one side to the other."""
+
+    uid: Uid  # on the side it comes from
+    flags: Flags
+    date: int  # internal date, seconds since the epoch
+    body: Body
+    alone: bool = False  # second try after a refused batch
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    source: Uid
+    uid: Uid | None  # None: the server does not tell (no UIDPLUS)
+
+
+@dataclass(frozen=True, slots=True)
+class FlagChange:
+    uid: Uid
+    add: Flags = NONE
+    remove: Flags = NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The header block of one message, its end-of-header blank line not included, and its internal date."""
+
+    uid: Uid
+    header: bytes
+    date: int
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+class Digests(NamedTuple):
+    """The pairing digest of a message on each side; the two differ where a server rewrites what it is given."""
+
+    a: Digest
+    b: Digest
+
+    def on(self, side: Side) -> Digest:
+        return self.a if side is Side.A else self.b
+
+
+class Line(NamedTuple):
+    """One remembered message."""
+
+    id: MessageId
+    flags: Flags | None = None  # None: never agreed (5.2.7 wrote the line)
+    digests: Digests | None = None  # only members of a group, and drafts
+    alias: MessageId | None = None  # the id on side b, where a server changed it beyond what a Key folds
+
+
+BoxSeen = Mapping[Key, tuple[Line, ...]]
+
+
+# ---- policy ----------------------------------------------------------------------------------------------------------
+
+
+class Duplicates(Enum):
+    IDENTICAL = "identical"  # equal to the byte: the first stays
+    SAME_ID = "same-id"  # 5.2.7's rule: whatever has the id of an earlier one goes
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class SidePolicy:
+    """Why a side is not to be changed, in words for the user; "" where it may be."""
+
+    refuses: str = ""  # copies and flags
+    spares: str = ""  # deletions
+
+
+@dataclass(frozen=True, slots=True)
+class BoxPolicy:
+    """Config and options resolved for one boxname. The only thing the differ knows of either."""
+
+    sides: Mapping[Side, SidePolicy] = field(default_factory=lambda: {s: SidePolicy() for s in Side})
+    sizelimit: int | None = None  # bytes on the wire; a message of more is not copied
+    copy_deleted: bool = False
+    expunge_all: bool = False  # 5.2.7's rule: what a user marked \Deleted is expunged, too
+    duplicates: Duplicates = Duplicates.IDENTICAL

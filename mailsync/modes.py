@@ -1,0 +1,113 @@
+"""The modes that only look: a store listed, and a store against what a channel remembers of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from . import differ, look
+from .differ import Case
+from .groups import Fact, Facts
+from .model import Boxname, BoxPolicy, BoxSeen, Digest, Duplicates, Entry, Failure, Identify, Listing, Side, Uid
+from .msinfo.mailbox import Msinfo
+from .names import Patterns, order
+from .plan import Copy, Delete, SetFlags, Why
+from .report import Compared, Listed, Report, Summary
+from .stores import Store
+
+HERE, REMEMBERED = Side.A, Side.B
+
+
+def list_store(store: Store, identify: Identify, report: Report) -> Summary:
+    """The boxnames of a store; with -m their messages, too."""
+    report.begin("list", [store.name])
+    summary = Summary()
+    contents = store.contents()
+    stores = dict.fromkeys(Side, store)
+    for boxname in order(contents.boxes):
+        if not report.details or not contents.boxes[boxname].selectable:
+            report.listed(Listed(boxname, contents.boxes[boxname].selectable))
+            continue
+        for _, found in look.listings(stores, {boxname: frozenset({HERE})}, identify):
+            if isinstance(found, Failure):
+                summary.failed += 1
+                report.problem(f"{boxname}: {found.why}", found.hint)
+            else:
+                listing = found[HERE]
+                heads = look.heads(stores, boxname, ((HERE, entry.uid) for entry in listing.entries))
+                report.listed(Listed(boxname, True, listing, heads))
+                for failure in listing.unreadable:
+                    summary.failed += 1
+                    report.problem(f"{boxname}: {failure}", failure.hint)
+    summary.failed += tell_failed(contents.failed, report)
+    report.end(summary)
+    return summary
+
+
+def compare(
+    channel: str, store: Store, msinfo: Msinfo, identify: Identify, report: Report, only: Sequence[str] = ()
+) -> Summary:
+    """What happened in a store since the last run: the same diff, with the memory in the place of the other store."""
+    report.begin("diff", [channel, store.name])
+    summary = Summary()
+    memory = msinfo.load()
+    for note in msinfo.notes:
+        report.note(note)
+    contents = store.contents()
+    stores = dict.fromkeys(Side, store)
+    wanted = {name: info.selectable for name, info in contents.boxes.items()}
+    gone = [name for name in memory if name not in wanted and memory[name] and store.wants(name)]
+    todo = {name: frozenset({HERE}) for name in order(name for name in wanted if wanted[name])}
+    todo |= {name: frozenset() for name in order(gone) if not contents.failure(name)}
+    if only:
+        todo = {name: on for name, on in todo.items() if Patterns(only).matches(name)}
+    for boxname, found in look.listings(stores, todo, identify):
+        if isinstance(found, Failure):
+            summary.failed += 1
+            report.problem(f"{boxname}: {found.why}", found.hint)
+            continue
+        listing = found[HERE]
+        for failure in listing.unreadable:
+            summary.failed += 1
+            report.problem(f"{boxname}: {failure}", failure.hint)
+        report.compared(_compared(stores, boxname, listing, memory.get(boxname, {}), report.details))
+    summary.failed += tell_failed({n: f for n, f in contents.failed.items() if memory.get(n)}, report)
+    report.end(summary)
+    return summary
+
+
+def tell_failed(failed: Mapping[Boxname, Failure], report: Report) -> int:
+    """Names that cannot be looked into. Returns how many."""
+    for boxname, failure in failed.items():
+        report.problem(f"{boxname}: {failure.why}", failure.hint)
+    return len(failed)
+
+
+def _compared(stores: look.Stores, boxname: Boxname, listing: Listing, seen: BoxSeen, details: bool) -> Compared:
+    remembered = [
+        Entry(Uid(f"{n}.{id}"), line.id, line.flags or frozenset())
+        for id, lines in seen.items()
+        for n, line in enumerate(lines)
+    ]
+    there = Listing(listing.mailbox, remembered, listing.holds)
+    policy = BoxPolicy(copy_deleted=True, duplicates=Duplicates.IDENTICAL)
+    case = Case(boxname, {HERE: listing, REMEMBERED: there}, seen, policy)
+    asked = differ.questions(case)
+    facts = {**look.facts(stores, boxname, {HERE: asked[HERE]}), **_remembered_facts(seen)}
+    steps = list(differ.diff(case, facts).steps())
+    duplicates = [s for s in steps if isinstance(s, Delete) and s.on is HERE and s.why is Why.DUPLICATE]
+    new = sum(isinstance(s, Copy) and s.to is REMEMBERED for s in steps)
+    deleted = sum(isinstance(s, Delete) and s.on is REMEMBERED for s in steps)
+    flagged = sum(isinstance(s, SetFlags) and s.on is REMEMBERED for s in steps)
+    heads = look.heads(stores, boxname, ((HERE, s.entry.uid) for s in duplicates)) if details else {}
+    current = len(listing.entries) - len(duplicates)
+    return Compared(boxname, [(s.entry.uid, s.entry.id) for s in duplicates], new, deleted, flagged, current, heads)
+
+
+def _remembered_facts(seen: BoxSeen) -> Facts:
+    """A remembered message is known by its digest. One without (5.2.7 wrote the line) is like no other."""
+    facts: dict[tuple[Side, Uid], Fact | Failure] = {}
+    for id, lines in seen.items():
+        for n, line in enumerate(lines):
+            digest = line.digests.on(HERE) if line.digests else Digest("")
+            facts[REMEMBERED, Uid(f"{n}.{id}")] = Fact(digest, Digest(f"{digest}{n}"), 0)
+    return facts

@@ -1,0 +1,201 @@
+"""What a run will do, as values: steps, the change of one message, the plan of a box, the plan of a channel.
+
+The plan's steps go in, `Done` and `Failed` of those steps come out: the report and the memory read that same stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import NamedTuple
+
+from .model import Boxname, BoxSeen, Digest, Entry, Failure, Flags, Holds, Key, Line, Side, Uid
+
+
+class Why(Enum):
+    """Why a message is deleted."""
+
+    GONE_THERE = "deleted on the other side"
+    REPLACED = "saved again on the other side"  # a draft; the new one is copied first
+    DUPLICATE = "a further identical copy"
+    SAME_ID = "a further message with this id"
+    MARKED = "marked \\Deleted"  # only with `expunge all`
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Bring one message to `to`, with these flags."""
+
+    to: Side
+    entry: Entry  # as it lies on to.other
+    flags: Flags
+
+    @property
+    def on(self) -> Side:
+        return self.to
+
+
+@dataclass(frozen=True, slots=True)
+class SetFlags:
+    """Add and take away; the other flags of the message are not touched."""
+
+    on: Side
+    entry: Entry
+    add: Flags
+    remove: Flags
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    on: Side
+    entry: Entry
+    why: Why
+    stays: Uid | None = None  # of a duplicate: the copy that must be there when this one goes
+
+
+Step = Copy | SetFlags | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A step that policy, guard or doubt keeps back."""
+
+    step: Step
+    why: str
+
+
+class Item(NamedTuple):
+    """What is true of one message: what is remembered of it, and where it lies now."""
+
+    line: Line | None
+    a: Entry | None
+    b: Entry | None
+    digest_a: Digest | None = None  # pairing digests; only of members of a group, and of drafts
+    digest_b: Digest | None = None
+
+    def on(self, side: Side) -> Entry | None:
+        return self.a if side is Side.A else self.b
+
+    def digest(self, side: Side) -> Digest | None:
+        return self.digest_a if side is Side.A else self.digest_b
+
+    def put(self, side: Side, entry: Entry | None, digest: Digest | None = None) -> Item:
+        if side is Side.A:
+            return self._replace(a=entry, digest_a=digest)
+        return self._replace(b=entry, digest_b=digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """All that one id of a box needs. No steps: only memory changes.
+
+    Steps are in their safe order: copies, flags, deletions. A deletion waits for all other steps of its change.
+    """
+
+    key: Key
+    items: tuple[Item, ...]
+    steps: tuple[Step, ...] = ()
+    held: tuple[Held, ...] = ()
+
+    def after(self, step: Step, uid: Uid | None, holds: Mapping[Side, Holds]) -> Change:
+        """The same change with the items as they are once `step` is done. `uid`: of the new message, after a Copy."""
+        match step:
+            case Copy(to=to, entry=entry, flags=flags):
+                here = to.other
+
+                def done(item: Item) -> Item:
+                    arrived = Entry(uid or Uid(""), entry.id, holds[to].of(flags), entry.size)
+                    return item.put(to, arrived, item.digest(here))
+
+            case SetFlags(on=here, entry=entry, add=add, remove=remove):
+
+                def done(item: Item) -> Item:
+                    now = item.on(here)
+                    assert now
+                    return item.put(here, now._replace(flags=(now.flags | add) - remove), item.digest(here))
+
+            case Delete(on=here, entry=entry):
+
+                def done(item: Item) -> Item:
+                    return item.put(here, None)
+
+        def concerned(item: Item) -> bool:
+            now = item.on(here)
+            return now is not None and now.uid == entry.uid
+
+        return replace(self, items=tuple(done(i) if concerned(i) else i for i in self.items))
+
+
+@dataclass(frozen=True, slots=True)
+class BoxPlan:
+    """What one box needs. Ids that need nothing at all are not in it."""
+
+    boxname: Boxname
+    changes: tuple[Change, ...]
+    remains: int  # distinct messages on either side once the plan is carried out
+    holds: Mapping[Side, Holds]
+    seen: BoxSeen
+    found: Mapping[Side, int]  # how many of the remembered ids each side holds
+    exists: bool = True  # on at least one side
+    complete: bool = True  # both sides were listed without a message that could not be read
+    create: tuple[Side, ...] = ()
+    remove: tuple[Side, ...] = ()  # -D: the box itself, once it is empty
+
+    def steps(self) -> Iterator[Step]:
+        for change in self.changes:
+            yield from change.steps
+
+    def held(self) -> Iterator[Held]:
+        for change in self.changes:
+            yield from change.held
+
+    def __bool__(self) -> bool:
+        """True if a run would do anything to either store."""
+        return bool(self.create or self.remove) or any(change.steps for change in self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a channel needs: made for all boxes before the first step is done."""
+
+    boxes: tuple[BoxPlan, ...]  # in 5.2.7's order
+    failed: Mapping[Boxname, Failure]  # not listed: what is remembered of them stays
+    left_out: Mapping[Boxname, str]  # a store's patterns do not want them: likewise
+
+    def steps(self) -> Iterator[Step]:
+        for box in self.boxes:
+            yield from box.steps()
+
+    def __bool__(self) -> bool:
+        return any(self.boxes)
+
+
+# ---- what apply tells ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    change: Change
+    step: Step
+    uid: Uid | None = None  # of the new message, after a Copy, where the store tells it
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    change: Change
+    step: Step
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class BoxDone:
+    """A box was created or removed on a side; or could not be."""
+
+    boxname: Boxname
+    on: Side
+    what: str  # "create", "remove"
+    failure: Failure | None = None
+
+
+Outcome = Done | Failed | BoxDone

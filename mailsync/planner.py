@@ -1,0 +1,156 @@
+"""List both stores and diff them, box by box: the plan of a channel. Changes nothing in either store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from . import differ, guard, look
+from .cache import Cache
+from .differ import Case, Recorded
+from .errors import UsageError
+from .model import Boxname, BoxPolicy, BoxSeen, Duplicates, Failure, Identify, Listing, Side, SidePolicy, Uid
+from .msinfo.text import Memory
+from .names import BadName, Patterns, check, order
+from .plan import BoxPlan, Plan
+from .stores import Contents, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one run differs from another: the command line and the channel's settings, resolved."""
+
+    simulate: bool = False
+    copy_deleted: bool = False
+    delete: bool = True
+    remove_empty: bool = False
+    sizelimit: int | None = None
+    duplicates: Duplicates = Duplicates.IDENTICAL
+    expunge_all: bool = False
+    max_delete: int = 50
+    allow_mass_delete: int | None = None
+    only: tuple[str, ...] = ()  # patterns of boxnames; () = all
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the cache must know of a box once its plan is carried out."""
+
+    recorded: Recorded
+    validity: Mapping[Side, str | None]
+    quiet: Mapping[Side, Sequence[Uid]]  # the messages that need nothing
+
+
+@dataclass
+class Planner:
+    """Makes the plan, and keeps what was found on the way."""
+
+    stores: Mapping[Side, Store]
+    identify: Identify
+    options: Options
+    cache: Cache
+    unreadable: list[tuple[Boxname, Side, Failure]] = field(default_factory=list)
+    found: dict[Boxname, Found] = field(default_factory=dict)
+    _same: dict[Side, bool] = field(default_factory=lambda: dict.fromkeys(Side, True))
+    _lists: dict[Side, bool] = field(default_factory=dict)
+
+    def plan(self, memory: Memory) -> Plan:
+        """Look at all boxes of both stores. StoreError if a store cannot be listed as a whole."""
+        contents = {side: self.stores[side].contents() for side in Side}
+        self._lists = {s: any(info.selectable for info in contents[s].boxes.values()) for s in Side}
+        failed: dict[Boxname, Failure] = {}
+        left_out: dict[Boxname, str] = {}
+        todo: dict[Boxname, frozenset[Side]] = {}
+        for boxname in self._chosen(_in_order(contents, memory)):
+            on = frozenset(s for s in Side if (info := contents[s].boxes.get(boxname)) and info.selectable)
+            if not on and boxname not in memory:
+                continue
+            failure = contents[Side.A].failure(boxname) or contents[Side.B].failure(boxname)
+            try:
+                unwanted = self._unwanted(boxname)
+            except BadName as err:
+                failed[boxname] = Failure(boxname, str(err))
+                continue
+            if unwanted:
+                left_out[boxname] = unwanted
+            elif failure:
+                failed[boxname] = failure
+            else:
+                todo[boxname] = on
+        boxes = []
+        for boxname, found in look.listings(self.stores, todo, self.identify):
+            if isinstance(found, Failure):
+                failed[boxname] = found
+            else:
+                boxes.append(self._box(boxname, found, todo[boxname], memory.get(boxname, {})))
+        return Plan(tuple(boxes), failed, left_out)
+
+    def sights(self) -> Mapping[Side, guard.Sight]:
+        """What the guard must know of each store."""
+        return {s: guard.Sight(self.stores[s].name, self._lists[s], self._same[s]) for s in Side}
+
+    def _chosen(self, boxnames: list[Boxname]) -> list[Boxname]:
+        if not self.options.only:
+            return boxnames
+        chosen = [boxname for boxname in boxnames if Patterns(self.options.only).matches(boxname)]
+        if not chosen:
+            raise UsageError(f"neither store has a mailbox {', '.join(self.options.only)}")
+        return chosen
+
+    def _unwanted(self, boxname: Boxname) -> str:
+        """A box counts as gone only where it would be listed if it were there."""
+        check(boxname)
+        for store in self.stores.values():
+            if not store.wants(boxname):
+                return f"not among the patterns of store {store.name}"
+        return ""
+
+    def _box(self, boxname: Boxname, found: look.Listings, on: frozenset[Side], seen: BoxSeen) -> BoxPlan:
+        for side in on:
+            self._same[side] &= self.cache.is_same(boxname, side, found[side].validity)
+            self.unreadable += [(boxname, side, failure) for failure in found[side].unreadable]
+        missing = frozenset(Side) - on if on else frozenset()
+        validity = {side: found[side].validity for side in Side}
+        recorded = self.cache.recorder(boxname, validity)
+        case = Case(boxname, found, seen, self._policy(missing), recorded)
+        plan = differ.diff(case, look.facts(self.stores, boxname, differ.questions(case)))
+        self.found[boxname] = Found(recorded, validity, {side: _quiet(plan, side, found[side]) for side in Side})
+        if self._may_go(plan):
+            return replace(plan, exists=bool(on), remove=tuple(side for side in Side if side in on))
+        create = tuple(side for side in Side if side in missing and not case.policy.sides[side].refuses)
+        return replace(plan, exists=bool(on), create=create)
+
+    def _may_go(self, plan: BoxPlan) -> bool:
+        """-D: the box is empty on both sides, or will be."""
+        if not (self.options.remove_empty and self.options.delete) or plan.boxname.upper() == "INBOX":
+            return False
+        return plan.complete and not plan.remains and not any(plan.held())
+
+    def _policy(self, missing: frozenset[Side]) -> BoxPolicy:
+        options = self.options
+        return BoxPolicy(
+            {side: self._side_policy(side, side in missing) for side in Side},
+            options.sizelimit,
+            options.copy_deleted,
+            options.expunge_all,
+            options.duplicates,
+        )
+
+    def _side_policy(self, side: Side, missing: bool) -> SidePolicy:
+        config = self.stores[side].config
+        if config.readonly:
+            return SidePolicy(refuses="readonly")
+        if missing and not config.create:
+            return SidePolicy(refuses="no such mailbox, and create is off")
+        return SidePolicy(spares="" if self.options.delete else "-n")
+
+
+def _quiet(plan: BoxPlan, side: Side, listing: Listing) -> list[Uid]:
+    busy = {entry.uid for change in plan.changes for item in change.items if (entry := item.on(side))}
+    return [entry.uid for entry in listing.entries if entry.uid not in busy]
+
+
+def _in_order(contents: Mapping[Side, Contents], memory: Memory) -> list[Boxname]:
+    """5.2.7's: the boxes of A, then those that only B has; then what is gone from both."""
+    groups = (contents[Side.A].boxes, contents[Side.B].boxes, memory)
+    return list(dict.fromkeys(boxname for group in groups for boxname in order(group)))

@@ -1,0 +1,110 @@
+"""What is remembered of a message: a function of what is true, not a log of what was done.
+
+An id is remembered if both sides have it, or if it was remembered and one side still has it. Each flag is remembered
+as it is where both sides agree, else as it was. This one rule covers -n, held steps, failures and kills: the memory
+that a save in the middle of a run writes is as right as that at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .model import DRAFT, Boxname, Digests, Flags, Holds, Key, Line, Side
+from .plan import BoxPlan, Change, Done, Item, Outcome
+
+
+@dataclass
+class Remembering:
+    """The memory of a channel during a run: right at any moment, so that it can be saved at any moment."""
+
+    memory: dict[Boxname, dict[Key, tuple[Line, ...]]]
+    changed: bool = False
+    _now: dict[tuple[Boxname, Key], Change] = field(default_factory=dict)
+
+    def begin(self, box: BoxPlan) -> None:
+        """Take in what is true of a box before its first step."""
+        if box.boxname not in self.memory and box.exists:
+            self.memory[box.boxname] = {}
+            self.changed = True
+        for change in box.changes:
+            self._now[box.boxname, change.key] = change
+            self._write(box, change)
+        if not box.exists and not self.memory.get(box.boxname, True):
+            self.forget(box.boxname)
+
+    def note(self, box: BoxPlan, outcome: Outcome) -> None:
+        """Take in what came true; a step that failed changes nothing."""
+        if isinstance(outcome, Done):
+            where = (box.boxname, outcome.change.key)
+            self._now[where] = self._now[where].after(outcome.step, outcome.uid, box.holds)
+            self._write(box, self._now[where])
+
+    def forget(self, boxname: Boxname) -> None:
+        """The box is gone from both sides."""
+        self.changed |= self.memory.pop(boxname, None) is not None
+
+    def current(self, box: BoxPlan) -> list[Change]:
+        """The changes of a box with their items as they are now."""
+        return [self._now[box.boxname, change.key] for change in box.changes]
+
+    def end(self, box: BoxPlan) -> None:
+        """No more outcomes will come for this box."""
+        for change in box.changes:
+            del self._now[box.boxname, change.key]
+
+    def _write(self, box: BoxPlan, change: Change) -> None:
+        seen = self.memory.setdefault(box.boxname, {})
+        now = lines(change, box.holds, box.complete)
+        if seen.get(change.key, ()) != now:
+            self.changed = True
+            if now:
+                seen[change.key] = now
+            else:
+                del seen[change.key]
+
+
+def lines(change: Change, holds: Mapping[Side, Holds], complete: bool) -> tuple[Line, ...]:
+    """What is to be remembered of one id, as its items are now; () = nothing.
+
+    `complete`: both sides were listed without a message that could not be read. If not, nothing is forgotten.
+    """
+    alive = [(item, line) for item in change.items if (line := _line(item, holds, complete)) is not None]
+    return tuple(_with_digests(item, line, len(alive) > 1) for item, line in alive)
+
+
+def agreed(a: Flags, b: Flags, was: Flags | None, holds: Mapping[Side, Holds]) -> Flags | None:
+    """The flags that both sides have agreed on; None if they never did.
+
+    A flag that one side cannot hold is not remembered: if that side can hold it one day, it must look new there, and
+    not taken away.
+    """
+    if a == b:
+        return a
+    a, b = holds[Side.B].of(a), holds[Side.A].of(b)
+    if a == b:
+        return a
+    if was is None:
+        return None
+    return (a & b) | ((a ^ b) & was)
+
+
+def _line(item: Item, holds: Mapping[Side, Holds], complete: bool) -> Line | None:
+    a, b, was = item.a, item.b, item.line
+    if a is None and b is None:
+        return None if complete else was
+    if a is None or b is None:
+        return was
+    flags = agreed(a.flags, b.flags, was.flags if was else None, holds)
+    return Line(a.id, flags, None, None if a.id == b.id else b.id)
+
+
+def _with_digests(item: Item, line: Line, group: bool) -> Line:
+    """Digests stand only where an id alone does not tell which message is meant: in groups, and for drafts."""
+    if item.a is None or item.b is None:
+        return line
+    if item.digest_a is None or item.digest_b is None:
+        return line
+    if group or DRAFT in item.a.flags or DRAFT in item.b.flags:
+        return line._replace(digests=Digests(item.digest_a, item.digest_b))
+    return line

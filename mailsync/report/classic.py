@@ -1,0 +1,250 @@
+"""5.2.7's text on stdout, byte for byte where it was right; problems and notes on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..model import Boxname, Failure, Side
+from ..plan import BoxPlan, Change, Copy, Delete, SetFlags, Step, Why
+from . import BoxResult, Compared, Listed, Summary
+from .columns import ID, fit, message
+from .out import Out
+from .printable import printable
+from .progress import NoProgress, Progress
+
+DUPLICATES = (Why.DUPLICATE, Why.SAME_ID)
+LEFT_OUT = ("ign. del", "too big")  # held copies that 5.2.7 told of, too
+
+
+@dataclass
+class Classic:
+    """The report for people. `details` is -m, `ids` is -M."""
+
+    out: Out
+    err: Out
+    details: bool = False
+    ids: bool = False
+    quiet: bool = False
+    warnings: bool = False
+    debugging: bool = False
+    progress: Progress = field(default_factory=NoProgress)
+    colour: bool = False
+    _names: dict[Side, str] = field(default_factory=dict)
+    _heading: str = ""  # printed before the first line; with -q, only if there is one
+    _simulate: bool = False
+
+    def begin(self, verb: str, names: Sequence[str], *, simulate: bool = False) -> None:
+        shown = [printable(name) for name in names]
+        match verb:
+            case "sync":
+                self._names = {Side.A: shown[1], Side.B: shown[2]}
+                self._heading = f'Synchronizing stores "{shown[1]}" <-> "{shown[2]}"...\n'
+            case "diff":
+                self._heading = f'Comparing store "{shown[1]}" <-> "{shown[1]}"...\n'
+                self._names = dict.fromkeys(Side, shown[1])
+            case _:
+                self._heading = f'Listing store "{shown[0]}"\n'
+        self._simulate = simulate
+        if simulate:
+            self._heading = "Only simulating\n" + self._heading
+        if not self.quiet:
+            self._print("")
+        self.progress.look("Looking ...")
+
+    # ---- sync --------------------------------------------------------------------------------------------------------
+
+    def box(self, result: BoxResult) -> None:
+        if result.plan.exists and not (self.quiet and not result.outcomes):
+            self._print("".join(self._box(result)))
+        for failed in result.failed():
+            self.problem(
+                f"{result.plan.boxname}: {_doing(failed.step, self._names)}: {failed.failure.why}", failed.failure.hint
+            )
+        for done in result.boxes():
+            if done.failure:
+                self.problem(f"{result.plan.boxname}: cannot be created in {self._names[done.on]}: {done.failure.why}")
+
+    def removed(self, boxname: Boxname, mailboxes: Sequence[tuple[str, Failure | None]]) -> None:
+        lines = [f"  {printable(mailbox)}{' failed' if failure else ''}\n" for mailbox, failure in mailboxes]
+        self._print(f"{printable(boxname)}: deleting\n" + "".join(lines))
+        for mailbox, failure in mailboxes:
+            if failure:
+                self.problem(f"{mailbox} cannot be deleted: {failure.why}", failure.hint)
+
+    def _box(self, result: BoxResult) -> Iterator[str]:
+        plan, boxname, done = result.plan, printable(result.plan.boxname), result.done()
+        for created in result.boxes():
+            if created.what == "create" and self._simulate:
+                yield f"Creating {boxname} in {self._names[created.on]}\n"
+        yield f"\n *** {boxname} ***\n\n" if self.details else f"{boxname}: "
+        for side in Side:
+            duplicates = [step for step in _all(plan) if _is_duplicate(step) and step.on is side]
+            if duplicates:
+                yield from self._duplicates(result, duplicates, self._names[side])
+        yield from self._arrivals(result)
+        yield "\n"
+        for to in (Side.B, Side.A):
+            copied = sum(isinstance(step, Copy) and step.to is to for step in done)
+            if copied:
+                yield f"{copied} copied {self._names[to.other]}->{self._names[to]}.\n"
+        for side in Side:
+            flagged = sum(isinstance(step, SetFlags) and step.on is side for step in done)
+            if flagged:
+                yield f"{flagged} changed flags in {self._names[side]}.\n"
+        if self.details:
+            yield f"{plan.remains} messages remain in {boxname}\n"
+        else:
+            yield f"{plan.remains} remain{'s' if plan.remains == 1 else ''}.\n"
+        yield from self._departures(result)
+
+    def _duplicates(self, result: BoxResult, duplicates: Sequence[Step], store: str) -> Iterator[str]:
+        count = f"{len(duplicates)} duplicate{'s' if len(duplicates) > 1 else ''}"
+        if self.details:
+            for step in duplicates:
+                yield self._message(result, "duplicate", "", step)
+            yield f"{count} for deletion in {store}\n"
+        else:
+            yield f"{count} in {store}, "
+
+    def _arrivals(self, result: BoxResult) -> Iterator[str]:
+        """Copies and changed flags, each with -m; messages left out on purpose always."""
+        failed = {id(outcome.step) for outcome in result.failed()}
+        done = result.done()
+        for to in (Side.B, Side.A):
+            arrow = "->" if to is Side.B else "<-"
+            for change in _by_id(result.plan):
+                for held in change.held:
+                    if isinstance(held.step, Copy) and held.step.to is to and held.why in LEFT_OUT:
+                        away = arrow if held.why == "too big" else "> " if to is Side.B else "< "
+                        yield self._message(result, held.why, away, held.step)
+                if self.details:
+                    for step in change.steps:
+                        if isinstance(step, Copy) and step.to is to:
+                            yield self._message(result, "copyfail" if id(step) in failed else "copied", arrow, step)
+        if self.details:
+            for step in done:
+                if isinstance(step, SetFlags):
+                    yield self._message(result, "flags", "->" if step.on is Side.B else "<-", step)
+
+    def _departures(self, result: BoxResult) -> Iterator[str]:
+        done = sorted((step for step in result.done() if isinstance(step, Delete)), key=_id)
+        failed = sorted((o.step for o in result.failed() if isinstance(o.step, Delete)), key=_id)
+        if self.details:
+            for side, arrow in ((Side.A, "< "), (Side.B, "> ")):
+                for step in done:
+                    if step.on is side:
+                        yield self._message(result, "deleted", arrow, step, with_id=False)
+                for step in failed:
+                    if step.on is side:
+                        yield self._message(result, "deletefail", "", step, with_id=False)
+        for side in Side:
+            count = sum(step.on is side for step in done)
+            if count:
+                yield f"Expunged {count} mail{'s' if count > 1 else ''} in store {self._names[side]}\n"
+
+    def _message(self, result: BoxResult, action: str, arrow: str, step: Step, *, with_id: bool = True) -> str:
+        lies_on = step.to.other if isinstance(step, Copy) else step.on
+        head = result.heads.get((lies_on, step.entry.uid))
+        id = fit(printable(step.entry.id), ID) if self.ids and with_id else ""
+        return f"  {action:<10} {arrow}  {message(head)}{id}\n"
+
+    # ---- diff and list -----------------------------------------------------------------------------------------------
+
+    def compared(self, compared: Compared) -> None:
+        boxname, store, count = printable(compared.boxname), self._names[Side.A], len(compared.duplicates)
+        if self.quiet and not (compared.new or compared.deleted or compared.flagged):
+            return
+        text = f"\n *** {boxname} ***\n\n" if self.details else f"{boxname}: "
+        if count:
+            duplicates = f"{count} duplicate{'s' if count > 1 else ''}"
+            if self.details:
+                for uid, id in compared.duplicates:
+                    shown = fit(printable(id), ID) if self.ids else ""
+                    text += f"  {'duplicate':<10}   {message(compared.heads.get((Side.A, uid)))}{shown}\n"
+                text += f"{duplicates} for deletion in {store}\n"
+            else:
+                text += f"{duplicates}, "
+        text += f"{compared.new} new, " if compared.new else ""
+        text += f"{compared.deleted} deleted, " if compared.deleted else ""
+        text += f"{compared.flagged} with other flags, " if compared.flagged else ""
+        self._print(f"{text}{compared.current} currently at store {store}.\n")
+
+    def listed(self, listed: Listed) -> None:
+        boxname = printable(listed.boxname)
+        if not self.details:
+            self._print(f"{boxname}\n")
+            return
+        text = f"\nMailbox: {boxname}\n"
+        if not listed.selectable:
+            text += "  not selectable\n"
+        elif listed.listing:
+            known = set()
+            for entry in listed.listing.entries:
+                lead = f"  {'duplicate':<10}   " if entry.id in known else ""
+                known.add(entry.id)
+                id = fit(printable(entry.id), ID) if self.ids else ""
+                text += f"{lead}{id}{message(listed.heads.get((Side.A, entry.uid)))}\n"
+        self._print(text)
+
+    # ---- all modes ---------------------------------------------------------------------------------------------------
+
+    def expect(self, steps: int) -> None:
+        self.progress.expect(steps)
+
+    def step(self, step: Step) -> None:
+        self.progress.advance()
+
+    def note(self, text: str) -> None:
+        if self.warnings:
+            self.progress.pause()
+            self.err.line(f"mailsync: {printable(text)}")
+
+    def debug(self, text: str) -> None:
+        if self.debugging:
+            self.progress.pause()
+            self.err.line(f"debug: {printable(text)}")
+
+    def problem(self, text: str, hint: str = "") -> None:
+        self.progress.pause()
+        red, bold, plain = ("\x1b[31m", "\x1b[1m", "\x1b[0m") if self.colour else ("", "", "")
+        self.err.line(f"{bold}mailsync:{plain} {red}{printable(text)}{plain}")
+        if hint:
+            self.err.line(f"  {printable(hint)}")
+
+    def end(self, summary: Summary) -> None:
+        self.progress.pause()
+
+    def _print(self, text: str) -> None:
+        self.progress.pause()
+        self.out.write(self._heading + text)
+        self._heading = ""
+
+
+def _by_id(plan: BoxPlan) -> list[Change]:
+    """5.2.7's order of lines. Messages are copied in the order in which they lie in the mailbox."""
+    return sorted(plan.changes, key=lambda change: change.key)
+
+
+def _id(step: Step) -> str:
+    return step.entry.id
+
+
+def _all(plan: BoxPlan) -> Iterator[Step]:
+    yield from plan.steps()
+    yield from (held.step for held in plan.held())
+
+
+def _is_duplicate(step: Step) -> bool:
+    return isinstance(step, Delete) and step.why in DUPLICATES
+
+
+def _doing(step: Step, names: Mapping[Side, str]) -> str:
+    """A step that failed, in words."""
+    match step:
+        case Copy(to=to):
+            return f"{step.entry.id} cannot be copied to {names[to]}"
+        case SetFlags(on=on):
+            return f"flags of {step.entry.id} cannot be changed in {names[on]}"
+        case Delete(on=on):
+            return f"{step.entry.id} cannot be deleted in {names[on]}"

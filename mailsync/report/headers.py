@@ -1,0 +1,48 @@
+"""Tell of headers that had to be mended or guessed at, while they are read: -vb and -vp."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..header import first, unfold
+from ..model import Identify, MessageId
+from . import Report
+
+_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:|[ \t]|From ")
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """An `Identify` that reports what it sees. The ids are the same."""
+
+    rule: Identify
+    report: Report
+    ids: bool
+    junk: bool
+
+    @property
+    def fields(self) -> tuple[bytes, ...]:
+        return self.rule.fields
+
+    @property
+    def version(self) -> str:
+        return self.rule.version
+
+    def __call__(self, header: bytes, /) -> MessageId | None:
+        id = self.rule(header)
+        raw = unfold(first(header, b"message-id") or b"").rstrip().decode("latin-1")
+        if self.ids and id is not None and raw and raw != id and "md5:" not in id:
+            self.report.note(f"Message-ID {raw} is read as {id}")
+        if self.junk:
+            for line in header.replace(b"\r\n", b"\n").split(b"\n"):
+                if line and not _FIELD.match(line):
+                    self.report.note(f"{id or 'a message'}: no header field: {line[:60].decode('latin-1')}")
+        return id
+
+    def whole(self, chunks: Iterable[bytes], /) -> MessageId:
+        return self.rule.whole(chunks)
+
+    def hidden(self, header: bytes, /) -> bool:
+        return self.rule.hidden(header)

@@ -1,0 +1,135 @@
+"""Events as JSON lines on stdout, for programs. The README lists them; a name, once used, keeps its meaning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..header import address, decoded, first
+from ..model import Boxname, Failure, Head, Side
+from ..plan import BoxDone, Copy, Delete, Done, Failed, SetFlags, Step
+from . import BoxResult, Compared, Listed, Summary
+from .out import Out
+
+Value = object
+
+
+@dataclass
+class JsonLines:
+    """One JSON object a line. Bytes that are no UTF-8 stand as lone surrogates, `\\udcXX`."""
+
+    out: Out
+    details: bool = False
+    warnings: bool = False
+    debugging: bool = False
+    _names: dict[Side, str] = field(default_factory=dict)
+
+    def begin(self, verb: str, names: Sequence[str], *, simulate: bool = False) -> None:
+        match verb:
+            case "sync":
+                self._names = {Side.A: names[1], Side.B: names[2]}
+                self._tell("begin", mode=verb, channel=names[0], stores=list(names[1:]), simulate=simulate)
+            case "diff":
+                self._names = dict.fromkeys(Side, names[1])
+                self._tell("begin", mode=verb, channel=names[0], stores=[names[1]])
+            case _:
+                self._names = dict.fromkeys(Side, names[0])
+                self._tell("begin", mode=verb, stores=[names[0]])
+
+    def box(self, result: BoxResult) -> None:
+        boxname = result.plan.boxname
+        for outcome in result.outcomes:
+            match outcome:
+                case BoxDone(on=on, what=what, failure=failure):
+                    self._tell(what, box=boxname, store=self._names[on], **_failure(failure))
+                case Done(step=step):
+                    self._step(result, step, None)
+                case Failed(step=step, failure=failure):
+                    self._step(result, step, failure)
+        for held in result.plan.held():
+            kind, store, details = self._of(held.step)
+            self._tell("held", step=kind, box=boxname, store=store, why=held.why, **details)
+        if result.plan.exists:
+            self._tell("box", box=boxname, remains=result.plan.remains)
+
+    def _step(self, result: BoxResult, step: Step, failure: Failure | None) -> None:
+        kind, store, details = self._of(step)
+        head = result.heads.get((step.to.other if isinstance(step, Copy) else step.on, step.entry.uid))
+        self._tell(kind, box=result.plan.boxname, store=store, **details, **_head(head), **_failure(failure))
+
+    def _of(self, step: Step) -> tuple[str, str, dict[str, Value]]:
+        details: dict[str, Value] = {"id": step.entry.id}
+        match step:
+            case Copy(flags=flags):
+                return "copy", self._names[step.on], details | {"flags": sorted(flags)}
+            case SetFlags(add=add, remove=remove):
+                return "flags", self._names[step.on], details | {"add": sorted(add), "remove": sorted(remove)}
+            case Delete(why=why):
+                return "delete", self._names[step.on], details | {"why": why.value}
+
+    def removed(self, boxname: Boxname, mailboxes: Sequence[tuple[str, Failure | None]]) -> None:
+        for mailbox, failure in mailboxes:
+            self._tell("remove", box=boxname, mailbox=mailbox, **_failure(failure))
+
+    def compared(self, compared: Compared) -> None:
+        self._tell(
+            "diff",
+            box=compared.boxname,
+            duplicates=len(compared.duplicates),
+            new=compared.new,
+            deleted=compared.deleted,
+            flagged=compared.flagged,
+            current=compared.current,
+        )
+
+    def listed(self, listed: Listed) -> None:
+        self._tell("list", box=listed.boxname, selectable=listed.selectable)
+        if listed.listing:
+            for entry in listed.listing.entries:
+                head = listed.heads.get((Side.A, entry.uid))
+                self._tell("message", box=listed.boxname, id=entry.id, flags=sorted(entry.flags), **_head(head))
+
+    def expect(self, steps: int) -> None: ...
+    def step(self, step: Step) -> None: ...
+
+    def note(self, text: str) -> None:
+        if self.warnings:
+            self._tell("note", text=text)
+
+    def debug(self, text: str) -> None:
+        if self.debugging:
+            self._tell("debug", text=text)
+
+    def problem(self, text: str, hint: str = "") -> None:
+        self._tell("problem", text=text, hint=hint)
+
+    def end(self, summary: Summary) -> None:
+        def by_store(counts: dict[Side, int]) -> dict[str, int]:
+            return {self._names[side]: counts[side] for side in Side}
+
+        self._tell(
+            "end",
+            copied=by_store(summary.copied),
+            flagged=by_store(summary.flagged),
+            deleted=by_store(summary.deleted),
+            failed=summary.failed,
+            held=summary.held,
+        )
+
+    def _tell(self, event: str, **values: Value) -> None:
+        self.out.line(json.dumps({"event": event, **values}))
+
+
+def _failure(failure: Failure | None) -> dict[str, Value]:
+    return {"ok": True} if failure is None else {"ok": False, "error": failure.why, "hint": failure.hint}
+
+
+def _head(head: Head | None) -> dict[str, Value]:
+    if head is None:
+        return {}
+    return {
+        "from": address(first(head.header, b"from") or b""),
+        "subject": decoded(first(head.header, b"subject") or b""),
+        "date": head.date,
+    }

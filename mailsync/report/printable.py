@@ -1,0 +1,22 @@
+"""Foreign text made fit to be shown: nothing from mail, server or file names reaches the terminal as a command."""
+
+from __future__ import annotations
+
+import re
+
+# C0 and C1 controls, DEL, and what turns the direction of text around or hides it (RFC 9839; Trojan Source).
+_UNFIT = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
+)
+
+
+def printable(text: str) -> str:
+    """The text with each unfit character as an escape; bytes that are no UTF-8 likewise."""
+    return _UNFIT.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte by surrogateescape
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -1,0 +1,106 @@
+"""A store as a channel sees it: a driver, and the names that its mailboxes have on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from .config.values import StoreConfig
+from .drivers.contract import Box, Driver
+from .drivers.local import LocalStore
+from .errors import StoreError
+from .model import BoxInfo, Boxname, Failure, Mailbox
+from .names import BadName, Names, Patterns
+from .spec import Remote, parse
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The names of a store."""
+
+    boxes: Mapping[Boxname, BoxInfo]
+    failed: Mapping[Boxname, Failure]  # there is something, but it cannot be listed; all names below it likewise
+
+    def failure(self, boxname: Boxname) -> Failure | None:
+        """Why nothing can be said of this boxname; None if its presence or absence is sure."""
+        if boxname in self.failed:
+            return self.failed[boxname]
+        parts = boxname.split("/")
+        above = (Boxname("/".join(parts[:n])) for n in range(1, len(parts)))
+        return next((self.failed[name] for name in above if name in self.failed), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A store, opened."""
+
+    config: StoreConfig
+    driver: Driver
+    names: Names
+    patterns: Patterns
+    texts: Sequence[str]  # of the patterns
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    def contents(self) -> Contents:
+        """All names of the store, or StoreError."""
+        boxes: dict[Boxname, BoxInfo] = {}
+        failed: dict[Boxname, Failure] = {}
+        for info in self.driver.boxes(self.texts):
+            try:
+                boxname = self.names.boxname(info.mailbox)
+            except BadName as err:
+                raise StoreError(f"store {self.name}: {err}", "Give the store a pat and a prefix that fit.") from err
+            if info.failure:
+                failed[boxname] = info.failure
+            else:
+                boxes[boxname] = info
+        return Contents(boxes, failed)
+
+    def mailbox(self, boxname: Boxname) -> Mailbox:
+        return self.names.mailbox(boxname)
+
+    def wants(self, boxname: Boxname) -> bool:
+        """True if a mailbox of this name would be listed, were it there."""
+        return self.patterns.matches(self.mailbox(boxname))
+
+    def open(self, boxname: Boxname, *, write: bool) -> AbstractContextManager[Box]:
+        return self.driver.open(self.mailbox(boxname), write=write)
+
+    def create(self, boxname: Boxname) -> None:
+        self.driver.create(self.mailbox(boxname))
+
+    def delete(self, boxname: Boxname) -> None:
+        self.driver.delete(self.mailbox(boxname))
+
+
+def over(config: StoreConfig, driver: Driver) -> Store:
+    """A store over a driver that is open."""
+    texts = patterns_of(config)
+    return Store(config, driver, Names(config.prefix, driver.delimiter), Patterns(texts, driver.delimiter), texts)
+
+
+def local(config: StoreConfig, home: str, environ: Mapping[str, str]) -> Store:
+    """A store in the file system. StoreError for one on a server: this version does not know how."""
+    if config.server:
+        raise StoreError(
+            f"store {config.name} is on a server ({config.server}): this version of mailsync keeps local stores only",
+            "Until IMAP is in, use mailsync 5.2.7 for this channel: configuration and msinfo are the same.",
+        )
+    driver = LocalStore(home, patterns=patterns_of(config), format=config.format, fsync=config.fsync, environ=environ)
+    return over(config, driver)
+
+
+def mailbox_driver(name: str, home: str, environ: Mapping[str, str]) -> tuple[Driver, Mailbox]:
+    """The driver for a single mailbox, such as msinfo; made as mbox if it is not there."""
+    if isinstance(parse(name), Remote):
+        raise StoreError(f"mailbox {name} is on a server: this version of mailsync keeps local mailboxes only")
+    return LocalStore(home, patterns=(name,), format="mbox", environ=environ), Mailbox(name)
+
+
+def patterns_of(config: StoreConfig) -> tuple[str, ...]:
+    """The patterns with `ref` before each, as LIST has it (RFC 3501, 6.3.8)."""
+    return tuple("!" + config.ref + text[1:] if text.startswith("!") else config.ref + text for text in config.patterns)

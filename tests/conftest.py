@@ -1,0 +1,72 @@
+"""What all tests share: a home of their own, the original as a peer, and no skipping in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "mailsync", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("mailsync")
+
+ORIGINAL = "/usr/bin/mailsync"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped counts as failed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "torture: takes long; run by make torture")
+    if not hasattr(config, "workerinput"):
+        _install_original()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not os.environ.get("MAILSYNC_TORTURE"):
+        items[:] = [item for item in items if "torture" not in item.keywords]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but CI skips nothing: {report.longrepr}"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, in which mailsync keeps all its own files, too."""
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "MAIL", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "home"
+    path.mkdir()
+    monkeypatch.setenv("HOME", str(path))
+    monkeypatch.setenv("USER", "nobody-here")
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.chdir(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def original() -> str:
+    """mailsync 5.2.7, the real binary."""
+    if not Path(ORIGINAL).exists():
+        pytest.skip("mailsync 5.2.7 is not installed (apt-get install mailsync)")
+    return ORIGINAL
+
+
+def _install_original() -> None:
+    """The peer for the tests of interchange; only root can, and only Debian has it."""
+    if Path(ORIGINAL).exists() or os.geteuid() or not shutil.which("apt-get"):
+        return
+    for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "mailsync"]):
+        subprocess.run(command, check=False, capture_output=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
