@@ -31,7 +31,7 @@ _FOLDED_LINES = bytes(byte if byte in b"\r\n" else _FOLDED[byte] for byte in ran
 _NOT_ASCII = re.compile(r"[^ -~]")
 _MSINFO_FROM = re.compile(rb"mailsync(?:@[^\s<>]+)?")
 
-_HEADER_END = re.compile(rb"(?:\A|\n)\r*+\n")
+_HEADER_END = re.compile(rb"\n\r{0,2}\n")
 _BOOKKEEPING = re.compile(
     rb"^(?:status|x-status|x-keywords|x-uid|x-imapbase|x-imap)[ \t]*+:[^\n]*+\n?(?:[ \t][^\n]*+\n?)*+",
     re.IGNORECASE | re.MULTILINE,
@@ -157,17 +157,16 @@ def canonical(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def _without_bookkeeping(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The header is kept until it is complete: a field may begin in one chunk and end in another."""
     source = iter(chunks)
-    head = bytearray()
+    head = bytearray(b"\n")  # so that an empty first line, too, ends a header
     for chunk in source:
-        # The empty line may begin in the chunk before.
-        begin = max(head.rfind(b"\n"), 0)
+        begin = max(len(head) - 3, 0)  # the empty line may begin in the chunk before
         head += chunk
         if end := _HEADER_END.search(head, begin):
-            yield _BOOKKEEPING.sub(b"", bytes(head[: end.end()]))
+            yield _BOOKKEEPING.sub(b"", bytes(head[1 : end.end()]))
             yield bytes(head[end.end() :])
             yield from source
             return
-    yield _BOOKKEEPING.sub(b"", bytes(head))
+    yield _BOOKKEEPING.sub(b"", bytes(head[1:]))
 
 
 def _by_fields(header: bytes) -> MessageId | None:

@@ -93,6 +93,7 @@ class BoxInfo:
     selectable: bool = True
     token: Token | None = None
     failure: Failure | None = None  # this name, and all names below it, cannot be seen: nothing is known of them
+    stray: bool = False  # the failure is that it is no mail: nothing to complain of, unless a mailbox was expected
 
 
 class Identify(Protocol):

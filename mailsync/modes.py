@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from . import differ, look
 from .differ import Case
@@ -38,7 +38,7 @@ def list_store(store: Store, identify: Identify, report: Report) -> Summary:
                 for failure in listing.unreadable:
                     summary.failed += 1
                     report.problem(f"{boxname}: {failure}", failure.hint)
-    summary.failed += tell_failed(contents.failed, report)
+    summary.failed += _tell_failed(contents.failed, contents.strays, report)
     report.end(summary)
     return summary
 
@@ -70,16 +70,21 @@ def compare(
             summary.failed += 1
             report.problem(f"{boxname}: {failure}", failure.hint)
         report.compared(_compared(stores, boxname, listing, memory.get(boxname, {}), report.details))
-    summary.failed += tell_failed({n: f for n, f in contents.failed.items() if memory.get(n)}, report)
+    summary.failed += _tell_failed({n: f for n, f in contents.failed.items() if memory.get(n)}, (), report)
     report.end(summary)
     return summary
 
 
-def tell_failed(failed: Mapping[Boxname, Failure], report: Report) -> int:
-    """Names that cannot be looked into. Returns how many."""
+def _tell_failed(failed: Mapping[Boxname, Failure], strays: Container[Boxname], report: Report) -> int:
+    """Names that cannot be looked into. Returns how many of them are a problem."""
+    problems = 0
     for boxname, failure in failed.items():
-        report.problem(f"{boxname}: {failure.why}", failure.hint)
-    return len(failed)
+        if boxname in strays:
+            report.note(f"{boxname}: {failure.why}")
+        else:
+            problems += 1
+            report.problem(f"{boxname}: {failure.why}", failure.hint)
+    return problems
 
 
 def _compared(stores: look.Stores, boxname: Boxname, listing: Listing, seen: BoxSeen, details: bool) -> Compared:

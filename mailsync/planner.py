@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from . import differ, guard, look
 from .cache import Cache
 from .differ import Case, Recorded
-from .errors import UsageError
+from .errors import BoxError, UsageError
 from .model import Boxname, BoxPolicy, BoxSeen, Duplicates, Failure, Identify, Listing, Side, SidePolicy, Uid
 from .msinfo.text import Memory
 from .names import BadName, Patterns, check, order
@@ -58,25 +58,23 @@ class Planner:
         """Look at all boxes of both stores. StoreError if a store cannot be listed as a whole."""
         contents = {side: self.stores[side].contents() for side in Side}
         self._lists = {s: any(info.selectable for info in contents[s].boxes.values()) for s in Side}
-        failed: dict[Boxname, Failure] = {}
+        failed = {name: why for c in contents.values() for name, why in c.failed.items() if name not in c.strays}
         left_out: dict[Boxname, str] = {}
         todo: dict[Boxname, frozenset[Side]] = {}
         for boxname in self._chosen(_in_order(contents, memory)):
             on = frozenset(s for s in Side if (info := contents[s].boxes.get(boxname)) and info.selectable)
             if not on and boxname not in memory:
                 continue
-            failure = contents[Side.A].failure(boxname) or contents[Side.B].failure(boxname)
             try:
                 unwanted = self._unwanted(boxname)
+                if unwanted:
+                    left_out[boxname] = unwanted
+                else:
+                    todo[boxname] = self._surely_on(boxname, on, contents)
             except BadName as err:
                 failed[boxname] = Failure(boxname, str(err))
-                continue
-            if unwanted:
-                left_out[boxname] = unwanted
-            elif failure:
-                failed[boxname] = failure
-            else:
-                todo[boxname] = on
+            except BoxError as err:
+                failed[boxname] = Failure(boxname, str(err), err.hint)
         boxes = []
         for boxname, found in look.listings(self.stores, todo, self.identify):
             if isinstance(found, Failure):
@@ -104,6 +102,21 @@ class Planner:
             if not store.wants(boxname):
                 return f"not among the patterns of store {store.name}"
         return ""
+
+    def _surely_on(
+        self, boxname: Boxname, on: frozenset[Side], contents: Mapping[Side, Contents]
+    ) -> frozenset[Side]:
+        """The sides that have the box; BoxError if that cannot be said. What is not listed is asked for by name."""
+        for side in Side:
+            failure = contents[side].failure(boxname)
+            if side not in on and not failure:
+                info = self.stores[side].find(boxname)
+                failure = info.failure if info else None
+                if info and info.selectable:
+                    on |= {side}
+            if failure:
+                raise BoxError(f"on store {self.stores[side].name}: {failure.why}", failure.hint)
+        return on
 
     def _box(self, boxname: Boxname, found: look.Listings, on: frozenset[Side], seen: BoxSeen) -> BoxPlan:
         for side in on:

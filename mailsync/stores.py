@@ -21,6 +21,7 @@ class Contents:
 
     boxes: Mapping[Boxname, BoxInfo]
     failed: Mapping[Boxname, Failure]  # there is something, but it cannot be listed; all names below it likewise
+    strays: frozenset[Boxname]  # those of `failed` that are no mail
 
     def failure(self, boxname: Boxname) -> Failure | None:
         """Why nothing can be said of this boxname; None if its presence or absence is sure."""
@@ -49,6 +50,7 @@ class Store:
         """All names of the store, or StoreError."""
         boxes: dict[Boxname, BoxInfo] = {}
         failed: dict[Boxname, Failure] = {}
+        strays: set[Boxname] = set()
         for info in self.driver.boxes(self.texts):
             try:
                 boxname = self.names.boxname(info.mailbox)
@@ -56,9 +58,11 @@ class Store:
                 raise StoreError(f"store {self.name}: {err}", "Give the store a pat and a prefix that fit.") from err
             if info.failure:
                 failed[boxname] = info.failure
+                if info.stray:
+                    strays.add(boxname)
             else:
                 boxes[boxname] = info
-        return Contents(boxes, failed)
+        return Contents(boxes, failed, frozenset(strays))
 
     def mailbox(self, boxname: Boxname) -> Mailbox:
         return self.names.mailbox(boxname)
@@ -66,6 +70,9 @@ class Store:
     def wants(self, boxname: Boxname) -> bool:
         """True if a mailbox of this name would be listed, were it there."""
         return self.patterns.matches(self.mailbox(boxname))
+
+    def find(self, boxname: Boxname) -> BoxInfo | None:
+        return self.driver.find(self.mailbox(boxname))
 
     def open(self, boxname: Boxname, *, write: bool) -> AbstractContextManager[Box]:
         return self.driver.open(self.mailbox(boxname), write=write)

@@ -24,7 +24,7 @@ from mailsync.drivers.flags import (
     wire_size,
     without_letter,
 )
-from mailsync.model import ANSWERED, DELETED, DRAFT, FLAGGED, NONE, SEEN, SYSTEM
+from mailsync.model import ANSWERED, DELETED, DRAFT, FLAGGED, NONE, SEEN, SYSTEM, Flags
 
 TABLE = letter_table({0: "Work", 1: "$Label1"})
 
@@ -32,52 +32,52 @@ keywords = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=
 numbers = st.integers(1, 30)
 
 
-def test_name_is_taken_apart_at_the_last_separator():
+def test_name_is_taken_apart_at_the_last_separator() -> None:
     assert ("1.a:2,b", ":2,", "FS", "") == split_name("1.a:2,b:2,FS")
 
 
-def test_names_with_the_separators_of_other_file_systems_are_understood():
+def test_names_with_the_separators_of_other_file_systems_are_understood() -> None:
     assert [("1.a", ";2,", "S", ""), ("1.a", "!2,", "", "")] == [split_name("1.a;2,S"), split_name("1.a!2,")]
 
 
-def test_info_that_is_no_list_of_flags_belongs_to_the_unique_part():
+def test_info_that_is_no_list_of_flags_belongs_to_the_unique_part() -> None:
     assert ("1.a:1,x", "", "", "") == split_name("1.a:1,x")
 
 
-def test_exclamation_mark_inside_a_name_without_info_separates_nothing():
+def test_exclamation_mark_inside_a_name_without_info_separates_nothing() -> None:
     assert ("1.a!2,S=5", "", "", "") == split_name("1.a!2,S=5")
 
 
-def test_what_stands_behind_the_letters_is_kept_apart():
+def test_what_stands_behind_the_letters_is_kept_apart() -> None:
     assert ("1.a", ":2,", "S", ",x=1") == split_name("1.a:2,S,x=1")
 
 
 @given(st.text(max_size=20))
-def test_name_taken_apart_and_joined_is_the_same(name):
+def test_name_taken_apart_and_joined_is_the_same(name: str) -> None:
     assert name == "".join(split_name(name))
 
 
-def test_letters_are_flags_in_cur_and_none_in_new():
+def test_letters_are_flags_in_cur_and_none_in_new() -> None:
     reader = FlagsReader(TABLE)
 
     assert [frozenset({SEEN, "Work", "$Forwarded"}), NONE] == [reader.of("cur/1:2,PSa"), reader.of("new/1:2,PSa")]
 
 
-def test_equal_letters_give_the_same_object():
+def test_equal_letters_give_the_same_object() -> None:
     reader = FlagsReader(TABLE)
 
     assert reader.of("cur/1:2,RS") is reader.of("cur/2:2,RS")
 
 
-def test_letters_without_a_meaning_stay_and_all_are_sorted():
+def test_letters_without_a_meaning_stay_and_all_are_sorted() -> None:
     assert "DSXz" == change_letters("zXF", {SEEN, DRAFT}, {FLAGGED}, TABLE)
 
 
-def test_keywords_are_compared_without_case():
+def test_keywords_are_compared_without_case() -> None:
     assert "a" == change_letters("", {"WORK"}, NONE, TABLE)
 
 
-def test_flag_with_two_letters_gets_and_loses_both():
+def test_flag_with_two_letters_gets_and_loses_both() -> None:
     table = letter_table({3: "$forwarded"})
 
     assert ("Pd", "") == (
@@ -86,37 +86,37 @@ def test_flag_with_two_letters_gets_and_loses_both():
     )
 
 
-def test_keywords_file_is_read_line_by_line_and_others_are_passed_over():
+def test_keywords_file_is_read_line_by_line_and_others_are_passed_over() -> None:
     assert {0: "Work", 30: "Late"} == parse_keywords(b"0 Work\nnonsense\n\n30 Late\n7\n")
 
 
-def test_new_keyword_takes_the_first_letter_that_has_no_meaning_and_no_user():
+def test_new_keyword_takes_the_first_letter_that_has_no_meaning_and_no_user() -> None:
     assert b"0 Work\n3 New\n" == add_keywords(b"0 Work", ["New", "work"], {"b", "c"})
 
 
-def test_keyword_that_cannot_be_written_or_has_no_room_is_left_out():
+def test_keyword_that_cannot_be_written_or_has_no_room_is_left_out() -> None:
     full = b"".join(b"%d k%d\n" % (n, n) for n in range(26))
 
     assert (full, b"") == (add_keywords(full, ["New"], ()), add_keywords(b"", ["two words", "a\nb", ""], ()))
 
 
-def test_maildir_holds_any_keyword_till_26_are_used():
+def test_maildir_holds_any_keyword_till_26_are_used() -> None:
     some, full = maildir_holds({0: "Work"}), maildir_holds({n: f"k{n}" for n in range(26)})
 
     assert [True, True, False, True] == ["New" in some, "$Forwarded" in some, "New" in full, "k3" in full]
 
 
-def test_flags_without_letter_are_new_keywords_only():
+def test_flags_without_letter_are_new_keywords_only() -> None:
     assert ["New"] == without_letter({SEEN, "\\Recent", "work", "$forwarded", "New"}, TABLE)
 
 
-def test_names_sort_by_the_second_of_delivery_then_by_text():
+def test_names_sort_by_the_second_of_delivery_then_by_text() -> None:
     names = ["10.b", "9.z", "odd", "10.a"]
 
     assert ["odd", "9.z", "10.a", "10.b"] == sorted(names, key=delivery_order)
 
 
-def test_wire_size_is_read_from_the_name():
+def test_wire_size_is_read_from_the_name() -> None:
     assert [1040, None, None] == [wire_size("1.M2P3.h,S=1000,W=1040"), wire_size("1.h,S=10"), wire_size("1.h,W=x")]
 
 
@@ -124,7 +124,7 @@ def test_wire_size_is_read_from_the_name():
 
 
 @given(keywords | st.text(max_size=5) | st.sampled_from(sorted(RESERVED)) | keywords.map(lambda k: "kw" + k))
-def test_every_keyword_has_a_legal_name_that_leads_back(keyword):
+def test_every_keyword_has_a_legal_name_that_leads_back(keyword: str) -> None:
     name = sequence_name(keyword)
 
     assert name.isascii() & name.isalnum() & name[0].isalpha() & (name.lower() not in RESERVED)
@@ -132,51 +132,53 @@ def test_every_keyword_has_a_legal_name_that_leads_back(keyword):
 
 
 @given(st.from_regex(r"\A(kw)?[A-Za-z][a-z0-9]{0,6}\Z"))
-def test_sequence_that_stands_for_a_keyword_is_the_name_of_that_keyword(name):
+def test_sequence_that_stands_for_a_keyword_is_the_name_of_that_keyword(name: str) -> None:
     keyword = sequence_keyword(name)
 
     assert keyword is None or name == sequence_name(keyword)
 
 
-def test_plain_keywords_are_their_own_names():
+def test_plain_keywords_are_their_own_names() -> None:
     assert ["Junk", "kwx24Forwarded", "kwunseen"] == [sequence_name(k) for k in ("Junk", "$Forwarded", "unseen")]
 
 
-def test_sequences_are_read_with_ranges_folds_and_repeated_names():
+def test_sequences_are_read_with_ranges_folds_and_repeated_names() -> None:
     text = b"unseen: 1 3-5\ncur: 2\ntodo: 7-\n 9\nunseen: 6\n"
 
     assert {"unseen": [(1, 1), (3, 6)], "cur": [(2, 2)], "todo": [(9, 9)]} == parse_sequences(text)
 
 
-def test_endless_range_costs_nothing():
+def test_endless_range_costs_nothing() -> None:
     assert {7: frozenset({DELETED, SEEN})} == flags_by_number(parse_sequences(b"deleted: 1-99999999999999999"), [7])
 
 
-def test_message_outside_unseen_is_seen():
+def test_message_outside_unseen_is_seen() -> None:
     sequences = parse_sequences(b"unseen: 2\nflagged: 1-2\nreplied: 1\ncur: 1\nkwx24Label1: 2\n")
 
     assert {1: {SEEN, FLAGGED, ANSWERED}, 2: {FLAGGED, "$Label1"}} == flags_by_number(sequences, [1, 2])
 
 
-def test_lines_that_do_not_change_stay_as_they_are():
+def test_lines_that_do_not_change_stay_as_they_are() -> None:
     text = b"odd line\ncur:  5\ntodo: 3 2 1\nunseen: 1\n"
 
-    assert b"odd line\ncur:  5\ntodo: 3 2 1\nunseen: 1-2\n" == edit_sequences(text, [SequenceChange(2, NONE, {SEEN})])
+    assert b"odd line\ncur:  5\ntodo: 3 2 1\nunseen: 1-2\n" == edit_sequences(
+        text, [SequenceChange(2, NONE, frozenset({SEEN}))]
+    )
 
 
-def test_cleared_numbers_leave_all_sequences_but_cur():
+def test_cleared_numbers_leave_all_sequences_but_cur() -> None:
     text = b"cur: 5\nunseen: 4-6\ndeleted: 5\n"
 
     assert b"cur: 5\nunseen: 4 6\n" == edit_sequences(text, [], {5})
 
 
-def test_keyword_goes_into_the_sequence_that_differs_in_case_only():
+def test_keyword_goes_into_the_sequence_that_differs_in_case_only() -> None:
     text = b"todo: 1\n"
 
     assert b"todo: 1-2\n" == edit_sequences(text, [SequenceChange(2, frozenset({"ToDo"}))])
 
 
-def test_flags_that_mh_does_not_know_are_passed_over():
+def test_flags_that_mh_does_not_know_are_passed_over() -> None:
     assert b"" == edit_sequences(b"", [SequenceChange(1, frozenset({"\\Recent"}))])
 
 
@@ -184,7 +186,9 @@ some_flags = st.frozensets(st.sampled_from([*sorted(SYSTEM), "$Label1", "Junk", 
 
 
 @given(st.dictionaries(numbers, some_flags), st.lists(st.tuples(numbers, some_flags, some_flags)), st.sets(numbers))
-def test_edited_sequences_are_what_a_model_says(before, changes, cleared):
+def test_edited_sequences_are_what_a_model_says(
+    before: dict[int, Flags], changes: list[tuple[int, Flags, Flags]], cleared: set[int]
+) -> None:
     model = {n: before.get(n, frozenset({SEEN})) for n in range(1, 31)}
     text = edit_sequences(b"", [SequenceChange(n, f - {SEEN}, frozenset({SEEN}) - f) for n, f in model.items()])
     model |= dict.fromkeys(cleared, frozenset({SEEN}))

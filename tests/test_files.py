@@ -7,23 +7,26 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mailsync.drivers import files
-from mailsync.drivers.files import CHUNK, FileError, LineEnds, LocalBody, read_head, to_wire
+from mailsync.drivers.files import CHUNK, FileError, LineEnds, LocalBody, Staged, read_head, to_wire
 from mailsync.model import NONE, Appended, Failure, Message, Uid
 
+Opener = Callable[[bytes], int]
 odd_bytes = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"\0", b"\xff"])).map(b"".join)
 
 
 @pytest.fixture
-def opened(tmp_path):
-    fds = []
+def opened(tmp_path: Path) -> Iterator[Opener]:
+    fds: list[int] = []
 
-    def open_(data):
+    def open_(data: bytes) -> int:
         (tmp_path / "m").write_bytes(data)
         fds.append(os.open(tmp_path / "m", os.O_RDONLY))
         return fds[-1]
@@ -37,14 +40,14 @@ def opened(tmp_path):
 
 
 @given(st.lists(odd_bytes))
-def test_lone_lf_becomes_crlf_over_any_chunk_border(chunks):
+def test_lone_lf_becomes_crlf_over_any_chunk_border(chunks: list[bytes]) -> None:
     whole = b"".join(chunks)
 
     assert whole.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") == b"".join(to_wire(chunks))
 
 
 @given(st.lists(odd_bytes))
-def test_counted_sizes_are_those_of_what_is_yielded(chunks):
+def test_counted_sizes_are_those_of_what_is_yielded(chunks: list[bytes]) -> None:
     count = LineEnds()
     for chunk in chunks:
         count.add(chunk)
@@ -52,7 +55,7 @@ def test_counted_sizes_are_those_of_what_is_yielded(chunks):
     assert (sum(map(len, chunks)), sum(map(len, to_wire(chunks)))) == (count.size, count.wire_size)
 
 
-def test_body_tells_its_sizes_and_can_be_read_again(opened):
+def test_body_tells_its_sizes_and_can_be_read_again(opened: Opener) -> None:
     data = b"a" * (CHUNK - 1) + b"\r\nb\nc\r"
     body = LocalBody(opened(data), len(data))
 
@@ -61,18 +64,18 @@ def test_body_tells_its_sizes_and_can_be_read_again(opened):
     assert data.replace(b"b\n", b"b\r\n") == b"".join(body.chunks(wire=True))
 
 
-def test_body_may_be_a_part_of_a_file(opened):
+def test_body_may_be_a_part_of_a_file(opened: Opener) -> None:
     assert b"bcd" == b"".join(LocalBody(opened(b"abcde"), 3, start=1).chunks(wire=False))
 
 
-def test_file_that_became_shorter_is_an_error_of_its_message(opened):
+def test_file_that_became_shorter_is_an_error_of_its_message(opened: Opener) -> None:
     body = LocalBody(opened(b"abc"), 5)
 
     with pytest.raises(FileError, match="shorter"):
         list(body.chunks(wire=False))
 
 
-def test_large_message_is_never_held_in_memory(tmp_path):
+def test_large_message_is_never_held_in_memory(tmp_path: Path) -> None:
     with open(tmp_path / "m", "wb") as file:
         for _ in range(100):
             file.write(b"line of text\n" * 80660)
@@ -105,22 +108,22 @@ def test_large_message_is_never_held_in_memory(tmp_path):
         (b"X: " + b"y" * 4092 + b"\n\nbody", b"X: " + b"y" * 4092 + b"\n"),
     ],
 )
-def test_head_ends_at_the_first_blank_line(opened, data, head):
+def test_head_ends_at_the_first_blank_line(opened: Opener, data: bytes, head: bytes) -> None:
     assert head == read_head(opened(data))
 
 
-def test_head_without_end_is_bounded(opened):
+def test_head_without_end_is_bounded(opened: Opener) -> None:
     assert files.LONGEST_HEAD == len(read_head(opened(b"x" * (files.LONGEST_HEAD + 9))))
 
 
-def test_fifo_is_refused_and_never_waited_for(tmp_path):
+def test_fifo_is_refused_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m")
 
     with pytest.raises(FileError, match="regular"):
         files.open_message(str(tmp_path / "m"))
 
 
-def test_reading_leaves_the_access_time(tmp_path):
+def test_reading_leaves_the_access_time(tmp_path: Path) -> None:
     (tmp_path / "m").write_bytes(b"text")
     os.utime(tmp_path / "m", (5, 10))
 
@@ -134,7 +137,7 @@ def test_reading_leaves_the_access_time(tmp_path):
 # ---- stamps ----------------------------------------------------------------------------------------------------------
 
 
-def test_stamp_stays_while_nothing_happens_and_differs_after_each_change(tmp_path):
+def test_stamp_stays_while_nothing_happens_and_differs_after_each_change(tmp_path: Path) -> None:
     stamps = [files.stamp(str(tmp_path), str(tmp_path / "a"))]
     (tmp_path / "a").touch()
     stamps.append(files.stamp(str(tmp_path), str(tmp_path / "a")))
@@ -145,7 +148,7 @@ def test_stamp_stays_while_nothing_happens_and_differs_after_each_change(tmp_pat
     assert stamps[-1] == files.stamp(str(tmp_path), str(tmp_path / "a"))
 
 
-def test_change_right_after_the_stamp_is_told_though_the_clock_is_coarse(tmp_path):
+def test_change_right_after_the_stamp_is_told_though_the_clock_is_coarse(tmp_path: Path) -> None:
     for n in range(5):
         (tmp_path / f"a{n}").touch()
         before = files.stamp(str(tmp_path))
@@ -154,7 +157,7 @@ def test_change_right_after_the_stamp_is_told_though_the_clock_is_coarse(tmp_pat
         assert before != files.stamp(str(tmp_path))
 
 
-def test_time_put_back_by_a_copying_program_does_not_hide_a_change(tmp_path):
+def test_time_put_back_by_a_copying_program_does_not_hide_a_change(tmp_path: Path) -> None:
     before, times = files.stamp(str(tmp_path)), tmp_path.stat()
     (tmp_path / "a").touch()
     os.utime(tmp_path, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -162,18 +165,18 @@ def test_time_put_back_by_a_copying_program_does_not_hide_a_change(tmp_path):
     assert before != files.stamp(str(tmp_path))
 
 
-def test_directory_that_changes_all_the_time_is_an_error(tmp_path, monkeypatch):
+def test_directory_that_changes_all_the_time_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "PAUSES", (0.0, 0.0))
     names = iter(range(100))
 
     with pytest.raises(FileError, match="all the time"):
-        files.steadily(str(tmp_path), lambda: (tmp_path / str(next(names))).touch())
+        files.steadily(str(tmp_path), lambda: os.mkdir(tmp_path / str(next(names))))
 
 
 # ---- small files -----------------------------------------------------------------------------------------------------
 
 
-def test_rewritten_file_keeps_its_mode_and_its_link(tmp_path):
+def test_rewritten_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(b"old")
     (tmp_path / "real").chmod(0o640)
     (tmp_path / "link").symlink_to("real")
@@ -185,7 +188,7 @@ def test_rewritten_file_keeps_its_mode_and_its_link(tmp_path):
     assert ["link", "real"] == sorted(os.listdir(tmp_path))
 
 
-def test_edit_that_changes_nothing_touches_nothing(tmp_path):
+def test_edit_that_changes_nothing_touches_nothing(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"old")
     before = (tmp_path / "f").stat().st_ino
 
@@ -194,7 +197,7 @@ def test_edit_that_changes_nothing_touches_nothing(tmp_path):
     assert (before, ["f"]) == ((tmp_path / "f").stat().st_ino, os.listdir(tmp_path))
 
 
-def test_failing_edit_leaves_the_file_and_no_lock(tmp_path):
+def test_failing_edit_leaves_the_file_and_no_lock(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"old")
 
     with pytest.raises(ZeroDivisionError):
@@ -203,7 +206,7 @@ def test_failing_edit_leaves_the_file_and_no_lock(tmp_path):
     assert (["f"], b"old") == (os.listdir(tmp_path), (tmp_path / "f").read_bytes())
 
 
-def test_file_that_another_program_has_locked_is_not_written(tmp_path):
+def test_file_that_another_program_has_locked_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"old")
     (tmp_path / "f.lock").touch()
 
@@ -213,7 +216,7 @@ def test_file_that_another_program_has_locked_is_not_written(tmp_path):
     assert (["f", "f.lock"], b"old") == (sorted(os.listdir(tmp_path)), (tmp_path / "f").read_bytes())
 
 
-def test_lock_of_a_dead_program_is_taken_over(tmp_path):
+def test_lock_of_a_dead_program_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "f.lock").touch()
     os.utime(tmp_path / "f.lock", (0, time.time() - 1000))
 
@@ -222,11 +225,12 @@ def test_lock_of_a_dead_program_is_taken_over(tmp_path):
     assert b"new" == (tmp_path / "f").read_bytes()
 
 
-def test_record_lock_of_another_program_is_respected(tmp_path):
+def test_record_lock_of_another_program_is_respected(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"old")
     script = "import fcntl, sys; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", script, tmp_path / "f"], **pipes) as other:
+    run = [sys.executable, "-c", script, str(tmp_path / "f")]
+    with subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
         other.stdout.readline()
 
         with pytest.raises(OSError, match="locked"):
@@ -236,8 +240,8 @@ def test_record_lock_of_another_program_is_respected(tmp_path):
     assert ["f"] == os.listdir(tmp_path)
 
 
-def test_edits_of_many_threads_are_all_kept(tmp_path):
-    def work(n):
+def test_edits_of_many_threads_are_all_kept(tmp_path: Path) -> None:
+    def work(n: int) -> None:
         for _ in range(5):
             files.rewrite(str(tmp_path / "f"), lambda old: old + b"%d" % n, fsync=False)
 
@@ -250,55 +254,63 @@ def test_edits_of_many_threads_are_all_kept(tmp_path):
     assert b"00000111112222233333" == bytes(sorted((tmp_path / "f").read_bytes()))
 
 
-def test_directories_are_private(tmp_path):
+def test_directories_are_private(tmp_path: Path) -> None:
     files.make_directories(str(tmp_path / "a" / "b"), fsync=True)
     files.make_directories(str(tmp_path / "a" / "b"), fsync=True)
 
     assert [0o700, 0o700] == [(tmp_path / part).stat().st_mode & 0o777 for part in ("a", "a/b")]
 
 
+def test_file_in_the_place_of_a_directory_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+
+    with pytest.raises(FileExistsError):
+        files.make_directories(str(tmp_path / "a"), fsync=False)
+
+
 # ---- batches ---------------------------------------------------------------------------------------------------------
 
 
 class Text:
-    def __init__(self, *chunks):
+    def __init__(self, *chunks: bytes | Exception) -> None:
         self._chunks = chunks
 
-    def size(self, *, wire):
+    def size(self, *, wire: bool) -> int:
         return sum(map(len, self.chunks(wire=wire)))
 
-    def chunks(self, *, wire):
+    def chunks(self, *, wire: bool) -> Iterator[bytes]:
         for chunk in self._chunks:
             if isinstance(chunk, Exception):
                 raise chunk
             yield chunk
 
 
-def mail(n, *chunks):
+def mail(n: int, *chunks: bytes | Exception) -> Message:
     return Message(Uid(str(n)), NONE, 1_000_000_000, Text(*(chunks or (b"text\n",))))
 
 
 class Place:
     """Moves each message from DIRECTORY/tmpN to DIRECTORY/SOURCE."""
 
-    def __init__(self, path):
-        self.path, self.batches, self.made = path, [], 0
+    def __init__(self, path: Path) -> None:
+        self.path, self.made = path, 0
+        self.batches: list[list[Uid]] = []
 
-    def temporary(self):
+    def temporary(self) -> str:
         self.made += 1
         return str(self.path / f"tmp{self.made}")
 
-    def place(self, batch):
+    def place(self, batch: Sequence[Staged]) -> list[Uid | Failure]:
         self.batches.append([staged.source for staged in batch])
         for staged in batch:
             os.rename(staged.path, self.path / staged.source)
         return [Uid("new" + staged.source) for staged in batch]
 
-    def deliver(self, messages):
+    def deliver(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         return files.deliver(messages, temporary=self.temporary, place=self.place, fsync=True)
 
 
-def test_messages_are_placed_in_batches_and_answered_in_order(tmp_path):
+def test_messages_are_placed_in_batches_and_answered_in_order(tmp_path: Path) -> None:
     place = Place(tmp_path)
 
     answers = list(place.deliver(mail(n) for n in range(1100)))
@@ -307,7 +319,7 @@ def test_messages_are_placed_in_batches_and_answered_in_order(tmp_path):
     assert [500, 500, 100] == [len(batch) for batch in place.batches]
 
 
-def test_large_messages_make_small_batches(tmp_path, monkeypatch):
+def test_large_messages_make_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BATCH_BYTES", 10)
     place = Place(tmp_path)
 
@@ -316,7 +328,7 @@ def test_large_messages_make_small_batches(tmp_path, monkeypatch):
     assert [["0", "1"], ["2", "3"]] == place.batches
 
 
-def test_message_that_cannot_be_read_spoils_only_itself(tmp_path):
+def test_message_that_cannot_be_read_spoils_only_itself(tmp_path: Path) -> None:
     place = Place(tmp_path)
 
     answers = list(place.deliver([mail(1), mail(2, b"begin", FileError(5, "Input/output error")), mail(3)]))
@@ -329,7 +341,7 @@ def test_message_that_cannot_be_read_spoils_only_itself(tmp_path):
     assert ["1", "3"] == sorted(os.listdir(tmp_path))
 
 
-def test_full_disk_is_told_and_leaves_no_part_behind(tmp_path):
+def test_full_disk_is_told_and_leaves_no_part_behind(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[2]); signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
@@ -344,7 +356,7 @@ def test_full_disk_is_told_and_leaves_no_part_behind(tmp_path):
     assert ["2"] == os.listdir(tmp_path)
 
 
-def test_lost_connection_of_the_source_ends_the_batch_and_leaves_nothing(tmp_path):
+def test_lost_connection_of_the_source_ends_the_batch_and_leaves_nothing(tmp_path: Path) -> None:
     place = Place(tmp_path)
 
     with pytest.raises(ConnectionResetError):
@@ -353,19 +365,20 @@ def test_lost_connection_of_the_source_ends_the_batch_and_leaves_nothing(tmp_pat
     assert [] == os.listdir(tmp_path)
 
 
-def test_delivery_that_is_given_up_leaves_nothing_of_the_unfinished_batch(tmp_path):
+def test_delivery_that_is_given_up_leaves_nothing_of_the_unfinished_batch(tmp_path: Path) -> None:
     place = Place(tmp_path)
     delivery = place.deliver(mail(n) for n in range(10_000))
 
     next(delivery)
+    assert isinstance(delivery, Generator)
     delivery.close()
 
     assert 500 == len(os.listdir(tmp_path))
     assert not [name for name in os.listdir(tmp_path) if name.startswith("tmp")]
 
 
-def test_delivery_interrupted_while_it_reads_leaves_nothing(tmp_path):
-    def messages():
+def test_delivery_interrupted_while_it_reads_leaves_nothing(tmp_path: Path) -> None:
+    def messages() -> Iterator[Message]:
         yield mail(1)
         raise KeyboardInterrupt
 
@@ -375,9 +388,12 @@ def test_delivery_interrupted_while_it_reads_leaves_nothing(tmp_path):
     assert [] == os.listdir(tmp_path)
 
 
-def test_place_that_fails_is_an_answer_for_each_message(tmp_path):
-    place = Place(tmp_path)
-    place.place = lambda batch: os.stat(tmp_path / "missing")
+def test_place_that_fails_is_an_answer_for_each_message(tmp_path: Path) -> None:
+    class Broken(Place):
+        def place(self, batch: Sequence[Staged]) -> list[Uid | Failure]:
+            raise FileNotFoundError(2, "No such file or directory")
+
+    place = Broken(tmp_path)
 
     assert ["1: No such file or directory", "2: No such file or directory"] == [
         str(answer) for answer in place.deliver([mail(1), mail(2)])
@@ -385,11 +401,11 @@ def test_place_that_fails_is_an_answer_for_each_message(tmp_path):
     assert [] == os.listdir(tmp_path)
 
 
-def test_full_disk_is_named():
+def test_full_disk_is_named() -> None:
     assert "disk full (No space left on device)" == files.why(OSError(28, "No space left on device"))
 
 
-def test_date_that_no_file_can_have_does_not_hinder_the_message(tmp_path):
+def test_date_that_no_file_can_have_does_not_hinder_the_message(tmp_path: Path) -> None:
     message = Message(Uid("1"), NONE, 10**30, Text(b"x"))
 
     assert [Appended(Uid("1"), Uid("new1"))] == list(Place(tmp_path).deliver([message]))

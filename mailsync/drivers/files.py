@@ -268,8 +268,11 @@ def make_directories(path: str, *, fsync: bool) -> None:
         return
     parent = os.path.dirname(os.path.abspath(path))
     make_directories(parent, fsync=fsync)
-    with suppress(FileExistsError):
+    try:
         os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):  # else another program was faster
+            raise
     if fsync:
         sync_directory(parent)
 

@@ -187,7 +187,8 @@ class LocalStore:
                 self._formats[mailbox] = kind.format
                 return BoxInfo(mailbox, token=token)
             if not os.path.isdir(path):
-                return _unseen(mailbox, "not a mailbox: neither a directory nor a file that begins as an mbox does")
+                why_not = "not a mailbox: neither a directory nor a file that begins as an mbox does"
+                return BoxInfo(mailbox, False, None, Failure(mailbox, why_not), stray=True)
             with scan(path):
                 pass
             if not os.access(path, os.X_OK):

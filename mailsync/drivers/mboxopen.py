@@ -248,7 +248,7 @@ class MboxBox:
             if all(len(edit.new) == edit.end - edit.start for edit in edits):
                 self._patch(edits)
             else:
-                self._rewrite(edits)
+                self._rewrite(self._contents.data, edits)
                 self._load()
         except OSError as err:
             return err
@@ -263,11 +263,11 @@ class MboxBox:
             os.fsync(self._lock.fd)
         self._stamp = self._state()
 
-    def _rewrite(self, edits: Sequence[Edit]) -> None:
-        data = self._contents.data
+    def _rewrite(self, data: Source, edits: Sequence[Edit]) -> None:
         temporary = beside(self._lock.path, "rewrite")
         before = os.fstat(self._lock.fd)
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOATIME", 0)
+        fd = os.open(temporary, flags, 0o600)
         try:
             at = 0
             for edit in [*sorted(edits), Edit(len(data), len(data), b"")]:
@@ -305,8 +305,7 @@ class MboxBox:
                 if self._fsync:
                     os.fsync(self._lock.fd)
             else:
-                self._contents = Contents(self._data())
-                self._rewrite([Edit(*tail)])
+                self._rewrite(self._data(), [Edit(*tail)])
         remove_spool(self._lock.path)
 
     def _answer(self, uid: Uid, known: bool, failed: OSError | None) -> Uid | Failure:

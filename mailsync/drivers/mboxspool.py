@@ -149,11 +149,14 @@ def _before_delivery(fd: int, old: int, differs: int, size: int) -> Tail | None:
     """The file goes on otherwise than the batch: by a message of another program, or by nothing but a crash's zeros."""
     begin = max(old, differs - LONGEST_LINE)
     text = os.pread(fd, differs - begin + LONGEST_LINE, begin)
-    at = text.rfind(b"From ", 0, differs - begin + len(b"From "))
-    end = text.find(b"\n", at)
-    if at >= 0 and begin + end >= differs and is_postmark(text[at:end]):
-        before = os.pread(fd, 2, max(0, old - 2)) if old else b"\n\n"
-        return Tail(old, begin + at, b"" if before == b"\n\n" else b"\n" if before.endswith(b"\n") else b"\n\n")
+    same = differs - begin
+    # Its postmark follows, perhaps after blank lines; or it began like ours, and the difference is within it.
+    after = len(text) - len(text[same:].lstrip(b"\r\n"))
+    for at in (after, text.rfind(b"From ", 0, same + len(b"From "))):
+        end = text.find(b"\n", max(at, 0))
+        if at >= 0 and end >= same and is_postmark(text[at:end]):
+            before = os.pread(fd, 2, max(0, old - 2)) if old else b"\n\n"
+            return Tail(old, begin + at, b"" if before == b"\n\n" else b"\n" if before.endswith(b"\n") else b"\n\n")
     if all(not os.pread(fd, _BLOCK, at).strip(b"\0") for at in range(differs, size, _BLOCK)):
         return Tail(old, size, b"")
     return None

@@ -245,9 +245,9 @@ def stored(chunks: Iterable[bytes], flags: Flags, date: int, crlf: bool) -> Iter
     """A message as it lies in an mbox, from its postmark to the blank line after it."""
     header, body = _split(chunks)
     header = with_first(bookkeeping(flags), without_bookkeeping(header))
-    text = _quoted(chain((header,), body))
+    text = chain((postmark(date),), _quoted(chain((header,), body)))
     last = b"\n"
-    for chunk in chain((postmark(date),), _to_crlf(text) if crlf else text):
+    for chunk in _to_crlf(text) if crlf else text:
         if chunk:
             last = chunk[-1:]
             yield chunk

@@ -51,17 +51,13 @@ class Stored:
     date: int
 
 
-def _nothing() -> None: ...
-
-
 @dataclass
 class MemoryBox:
-    """One mailbox. `before_call` runs before each change: a test can cut the run there."""
+    """One mailbox."""
 
     holds: Holds = EVERYTHING
     validity: str | None = "1"
     kept: dict[Uid, Stored] = field(default_factory=dict)
-    before_call: Callable[[], None] = _nothing
     serial: Iterator[int] = field(default_factory=lambda: count(1))
 
     def deliver(self, raw: bytes, flags: Flags = frozenset(), date: int = 0) -> Uid:
@@ -81,13 +77,11 @@ class MemoryBox:
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         for message in messages:
-            self.before_call()
             raw = b"".join(message.body.chunks(wire=False))
             yield Appended(message.uid, self.deliver(raw, message.flags, message.date))
 
     def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]:
         for change in changes:
-            self.before_call()
             if change.uid in self.kept:
                 stored = self.kept[change.uid]
                 stored.flags = (stored.flags | self.holds.of(change.add)) - change.remove
@@ -97,7 +91,6 @@ class MemoryBox:
 
     def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
         for uid in uids:
-            self.before_call()
             yield uid if self.kept.pop(uid, None) else _gone(uid)
 
 

@@ -30,12 +30,10 @@ Memory = dict[Boxname, dict[Key, tuple[Line, ...]]]
 MARK = b"=mailsync="  # an escaped boxname follows
 _FORMAT, _LINES, _DATE = "X-Mailsync-Format", "X-Mailsync-Lines", "X-Mailsync-Date"
 
-_ID = {
-    "msgid": re.compile(r"(<[^>]+>)|(<md5:[0-9a-f]{32})(?= |$)|<alias:([^ >]+) ([^ >]+)"),
-    "md5": re.compile(r"(<>, md5: <[^>]+>)|(<md5:[0-9a-f]{32})(?= |$)|<alias:([^ >]+) ([^ >]+)"),
-}
-_FLAGS = re.compile(r" \(([^()>]*)\)(?= |$)")
-_DIGESTS = re.compile(r" #([0-9A-Za-z]+)(?:/([0-9A-Za-z]+))?(?= |$)")
+_PREFIX = {"msgid": "<", "md5": "<>, md5: <"}
+_UNSEEN = re.compile(r"(<md5:[0-9a-f]{32})(?= |\Z)|<alias:([^ >]+) ([^ >]+)(?= |\Z)")  # what 5.2.7 passes over
+_FLAGS = re.compile(r" \(([^()>]*)\)(?= |\Z)")
+_DIGESTS = re.compile(r" #([0-9A-Za-z]+)(?:/([0-9A-Za-z]+))?(?= |\Z)")
 _UNSAFE = re.compile(rb"[^!-~]|[%()<>]")
 _ODD_NAME = re.compile(rb"<|>*+From |" + MARK)
 _END = re.compile(rb"(?:\A|\n)\n")
@@ -74,23 +72,35 @@ def parse(raw: bytes, kind: str) -> tuple[Memory, tuple[str, ...]]:
     again = False  # a box that comes twice, which no mailsync writes, is one box
     current: Boxname | None = None
     tails: Tails = {}
+    prefix = _PREFIX[kind]
+    skip = len(prefix)
     for text_line in lines:
         if text_line[:1] != "<":
             current = _boxname(text_line)
             again = current in memory
             box = memory.setdefault(current, {})
             continue
-        line = _line(text_line, kind, tails)
-        if line is None:
+        # What nearly all lines are is read here, without a call: a channel may remember a million.
+        end = text_line.find(">", skip) + 1
+        if end > skip + 1 and (skip == 1 or text_line.startswith(prefix)):
+            id = MessageId(text_line[:end])
+            rest = text_line[end:]
+            flags, digests = tails.get(rest) or _tail(rest, tails)
+            line = Line(id, flags, digests)
+        elif unseen := _unseen(text_line, tails):
+            line = unseen
+            id = line.id
+        else:
             lost += text_line != "<>" or kind == "md5"
             continue
         if current is None:
             current = Boxname("")
             box = memory.setdefault(current, {})
-        folded = key(line.id)
-        if again and line in box.get(folded, ()):
-            continue
-        box[folded] = (*box[folded], line) if folded in box else (line,)
+        folded = key(id)
+        if folded not in box:
+            box[folded] = (line,)
+        elif not (again and line in box[folded]):
+            box[folded] = (*box[folded], line)
     return memory, ((f"{lost} lines of msinfo could not be read and are passed over",) if lost else ())
 
 
@@ -152,27 +162,19 @@ def _check_kind(header: bytes, lines: list[str], kind: str) -> None:
         raise MsinfoError(f"it remembers {what}, not {other}", f"Use -t {found}, or move it away to start over.")
 
 
-def _line(text: str, kind: str, tails: Tails) -> Line | None:
-    """One id line. None: there is no id of this kind in it, as 5.2.7's `<>` for all mail without one."""
-    if kind == "msgid" and text.find(">") == len(text) - 1 > 1:
-        return Line(MessageId(text))
-    found = _ID[kind].match(text)
+def _unseen(text: str, tails: Tails) -> Line | None:
+    """A line that 5.2.7 passes over. None: it is not of ours either, as 5.2.7's `<>` for all mail without an id."""
+    found = _UNSEEN.match(text)
     if found is None:
         return None
-    plain, idless, here, there = found.groups()
-    rest = text[found.end() :]
-    tail = tails.get(rest)
-    if tail is None:
-        tail = _tail(rest)
-        if tail[1] is None:  # few differ; digests all do
-            tails[rest] = tail
-    flags, digests = tail
-    if here:
-        return Line(_unescaped(here), flags, digests, _unescaped(there))
-    return Line(MessageId(plain or idless), flags, digests)
+    idless, here, there = found.groups()
+    flags, digests = _tail(text[found.end() :], tails)
+    if idless:
+        return Line(MessageId(idless), flags, digests)
+    return Line(_unescaped(here), flags, digests, _unescaped(there))
 
 
-def _tail(text: str) -> Tail:
+def _tail(text: str, tails: Tails) -> Tail:
     """What follows an id. What a later mailsync may put there is passed over."""
     flags: Flags | None = None
     at = 0
@@ -180,7 +182,10 @@ def _tail(text: str) -> Tail:
         flags = frozenset(unquote_to_bytes(flag).decode("utf-8", "surrogateescape") for flag in found[1].split())
         at = found.end()
     digests = _DIGESTS.match(text, at)
-    return flags, Digests(Digest(digests[1]), Digest(digests[2] or digests[1])) if digests else None
+    if digests:
+        return flags, Digests(Digest(digests[1]), Digest(digests[2] or digests[1]))
+    tails[text] = flags, None  # few differ; digests all do
+    return tails[text]
 
 
 def _id_line(line: Line, tails: dict[Flags | None, str]) -> str:

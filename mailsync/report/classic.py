@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..model import Boxname, Failure, Side
+from ..model import Boxname, Failure, MessageId, Side
 from ..plan import BoxPlan, Change, Copy, Delete, SetFlags, Step, Why
 from . import BoxResult, Compared, Listed, Summary
 from .columns import ID, fit, message
@@ -116,7 +116,7 @@ class Classic:
             for change in _by_id(result.plan):
                 for held in change.held:
                     if isinstance(held.step, Copy) and held.step.to is to and held.why in LEFT_OUT:
-                        away = arrow if held.why == "too big" else "> " if to is Side.B else "< "
+                        away = arrow if held.why == "too big" else " >" if to is Side.B else "< "
                         yield self._message(result, held.why, away, held.step)
                 if self.details:
                     for step in change.steps:
@@ -146,7 +146,7 @@ class Classic:
     def _message(self, result: BoxResult, action: str, arrow: str, step: Step, *, with_id: bool = True) -> str:
         lies_on = step.to.other if isinstance(step, Copy) else step.on
         head = result.heads.get((lies_on, step.entry.uid))
-        id = fit(printable(step.entry.id), ID) if self.ids and with_id else ""
+        id = _shown_id(step.entry.id) if self.ids and with_id else ""
         return f"  {action:<10} {arrow}  {message(head)}{id}\n"
 
     # ---- diff and list -----------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Classic:
             duplicates = f"{count} duplicate{'s' if count > 1 else ''}"
             if self.details:
                 for uid, id in compared.duplicates:
-                    shown = fit(printable(id), ID) if self.ids else ""
+                    shown = _shown_id(id) if self.ids else ""
                     text += f"  {'duplicate':<10}   {message(compared.heads.get((Side.A, uid)))}{shown}\n"
                 text += f"{duplicates} for deletion in {store}\n"
             else:
@@ -183,7 +183,7 @@ class Classic:
             for entry in listed.listing.entries:
                 lead = f"  {'duplicate':<10}   " if entry.id in known else ""
                 known.add(entry.id)
-                id = fit(printable(entry.id), ID) if self.ids else ""
+                id = _shown_id(entry.id) if self.ids else ""
                 text += f"{lead}{id}{message(listed.heads.get((Side.A, entry.uid)))}\n"
         self._print(text)
 
@@ -228,6 +228,11 @@ def _by_id(plan: BoxPlan) -> list[Change]:
 
 def _id(step: Step) -> str:
     return step.entry.id
+
+
+def _shown_id(id: MessageId) -> str:
+    """-M: of an md5 the bare sum."""
+    return fit(printable(id.removeprefix("<>, md5: <").removesuffix(">") if id.startswith("<>,") else id), ID)
 
 
 def _all(plan: BoxPlan) -> Iterator[Step]:

@@ -21,9 +21,7 @@ def message(head: Head | None) -> str:
         return " " * LINE
     sender = _shown(address(first(head.header, b"from") or b""))
     subject = _shown(decoded(first(head.header, b"subject") or b""))
-    start = day(head.date) + fit(sender, SENDER) + " "
-    rest = fit(subject, SUBJECT)
-    return start + (rest[:-2] if rest.endswith("  ") else rest)
+    return day(head.date) + fit(sender, SENDER) + " " + fit(subject, SUBJECT, SUBJECT - 2)
 
 
 def day(date: int) -> str:
@@ -35,10 +33,11 @@ def day(date: int) -> str:
     return f"{DAYS[when.tm_wday]} {MONTHS[when.tm_mon - 1]} {when.tm_mday:2} "
 
 
-def fit(text: str, width: int) -> str:
-    """The text in exactly this many columns of a terminal: cut off, or padded with blanks."""
+def fit(text: str, width: int, least: int | None = None) -> str:
+    """The text in this many columns of a terminal: cut off, or padded with blanks to `least`, by default as many."""
+    least = width if least is None else least
     if text.isascii():
-        return text[:width].ljust(width)
+        return text[:width].ljust(least)
     used, cut = 0, len(text)
     for n, char in enumerate(text):
         wide = 0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1
@@ -46,7 +45,7 @@ def fit(text: str, width: int) -> str:
             cut = n
             break
         used += wide
-    return text[:cut] + " " * (width - used)
+    return text[:cut] + " " * (least - used)
 
 
 def _shown(text: str) -> str:

@@ -1,0 +1,14 @@
+"""The driver contract, kept by the store in memory."""
+
+from __future__ import annotations
+
+from mailsync.drivers.memory import Memory
+
+from .contract import DriverContract
+
+
+class TestMemory(DriverContract):
+    def connect(self) -> Memory:
+        if not hasattr(self, "memory"):
+            self.memory = Memory()
+        return self.memory

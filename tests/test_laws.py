@@ -1,0 +1,230 @@
+"""The laws, on stores in memory: what may never happen, whatever users and kill -9 do."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from mailsync.drivers.memory import Memory, MemoryBox
+from mailsync.model import DELETED, DRAFT, FLAGGED, SEEN, Flags, Holds, Side, Uid
+from mailsync.plan import Copy, Delete, SetFlags
+from mailsync.planner import Options
+
+from .world import Killed, Mail, Switch, World
+
+SIDES = st.sampled_from(Side)
+BOXES = st.sampled_from(["x", "y"])
+ALL = [Mail(id, text) for id in ("", "m1", "m2", "m3") for text in ("one", "two", "three")]
+BY_DIGEST = {mail.digest: mail for mail in ALL}
+MAILS = st.sampled_from(ALL)
+FLAGS = st.frozensets(st.sampled_from([SEEN, FLAGGED, "kw"]))
+ANY_FLAG = st.sampled_from([SEEN, FLAGGED, DELETED, "kw"])
+HOLDS = st.sampled_from([Holds(any_keyword=True), Holds(), Holds(frozenset({SEEN, DELETED}))])
+Where = tuple[str, str]  # boxname, digest
+FREELY = Options(max_delete=10**6, allow_mass_delete=10**6)
+
+
+class Laws(RuleBasedStateMachine):
+    """Deliver, delete, flag, save drafts again, move; synchronize: whole, with -n, cut off anywhere, after 5.2.7."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dir = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+        self.world = World()
+        self.may_go: set[Where] = set()  # a user has deleted it, somewhere, once
+        self.must_go: set[Where] = set()  # it was settled, and a user deleted it: gone after the next whole run
+        self.settled: set[Where] = set()  # on both sides at the end of a whole run, and nothing came since
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.dir)
+
+    @initialize(holds=HOLDS)
+    def begin(self, holds: Holds) -> None:
+        self.world = self.make(holds)
+
+    def make(self, holds: Holds) -> World:
+        memory = {Side.A: Memory(), Side.B: Memory(new_box=lambda: MemoryBox(holds=holds))}
+        return World({**memory}, cache=self.dir / "cache.sqlite")
+
+    # ---- users ---------------------------------------------------------------------------------------------------
+
+    @rule(side=SIDES, box=BOXES, mail=MAILS, flags=FLAGS)
+    def deliver(self, side: Side, box: str, mail: Mail, flags: Flags) -> None:
+        self.world.deliver(side, box, mail, flags)
+        self.unsettle(box, mail.id)
+
+    @rule(side=SIDES, box=BOXES, data=st.data())
+    def delete(self, side: Side, box: str, data: st.DataObject) -> None:
+        for uid, digest, flags in self.chosen(side, box, data):
+            self.world.delete(side, box, uid)
+            self.may_go.add((box, digest))
+            if (box, digest) in self.settled and DELETED not in flags:
+                self.must_go.add((box, digest))
+
+    @rule(side=SIDES, box=BOXES, flag=ANY_FLAG, on=st.booleans(), data=st.data())
+    def flag(self, side: Side, box: str, flag: str, on: bool, data: st.DataObject) -> None:
+        for uid, digest, _ in self.chosen(side, box, data):
+            one, none = frozenset({flag}), frozenset[str]()
+            self.world.flag(side, box, uid, one if on else none, none if on else one)
+            if flag in (FLAGGED, DELETED):  # it may be kept for that
+                self.must_go.discard((box, digest))
+                self.settled.discard((box, digest))
+
+    @rule(side=SIDES, box=BOXES, mail=MAILS)
+    def save_draft(self, side: Side, box: str, mail: Mail) -> None:
+        """A mail client puts a draft in the place of those with the same id."""
+        for uid, (digest, flags) in self.world.messages(side, box).items():
+            if DRAFT in flags and BY_DIGEST[digest].id == mail.id:
+                self.world.delete(side, box, uid)
+                self.may_go.add((box, digest))
+        self.world.deliver(side, box, mail, frozenset({DRAFT}))
+        self.unsettle(box, mail.id)
+
+    @rule(side=SIDES, box=BOXES, data=st.data())
+    def move(self, side: Side, box: str, data: st.DataObject) -> None:
+        for uid, digest, flags in self.chosen(side, box, data):
+            target = "y" if box == "x" else "x"
+            self.world.deliver(side, target, BY_DIGEST[digest], flags)
+            self.unsettle(target, BY_DIGEST[digest].id)
+            self.world.delete(side, box, uid)
+            self.may_go.add((box, digest))
+
+    @rule(side=SIDES, box=BOXES, data=st.data())
+    def hide(self, side: Side, box: str, data: st.DataObject) -> None:
+        """A message cannot be read for a while."""
+        for uid, _, _ in self.chosen(side, box, data):
+            self.world.unreadable.add((side, self.world.mailbox(side, box), uid))
+
+    @rule()
+    def show(self) -> None:
+        self.world.unreadable.clear()
+
+    def chosen(self, side: Side, box: str, data: st.DataObject) -> list[tuple[Uid, str, Flags]]:
+        """One of the messages there, if there is any."""
+        messages = self.world.messages(side, box)
+        if not messages:
+            return []
+        uid = data.draw(st.sampled_from(sorted(messages)))
+        return [(uid, *messages[uid])]
+
+    def unsettle(self, box: str, id: str) -> None:
+        """Something with this id came: what a deletion of it means is no longer clear."""
+        same = {(box, digest) for digest, mail in BY_DIGEST.items() if mail.id == id}
+        self.settled -= same
+        self.must_go -= same
+
+    # ---- runs ----------------------------------------------------------------------------------------------------
+
+    @rule()
+    def sync(self) -> None:
+        assert told(self.world.plan()) == told(self.world.mirrored().plan(), turned=True)
+        before = self.on_any_side()
+        self.world.sync(FREELY)
+        self.check_nothing_lost(before)
+        assert [] == self.world.plan()
+        for side in Side:
+            doubled = [where for where, n in self.by_content(side).items() if n > 1]
+            assert not doubled or self.world.unreadable, f"more than one on {side}: {doubled}"
+        if not self.world.unreadable:
+            self.check_equal()
+            came_back = self.must_go & self.on_any_side()
+            assert not came_back, f"resurrected: {came_back}"
+            self.must_go = set()
+            a, b = (set(self.by_content(side)) for side in Side)
+            self.settled = a & b
+
+    @rule()
+    def sync_without_deleting(self) -> None:
+        before = self.on_any_side()
+        self.world.sync(Options(delete=False, allow_mass_delete=10**6))
+        assert before <= self.on_any_side()
+
+    @rule(n=st.integers(0, 12))
+    def sync_killed(self, n: int) -> None:
+        self.sync_cut_off(Switch(n), Killed)
+
+    @rule(n=st.integers(0, 12))
+    def sync_interrupted(self, n: int) -> None:
+        self.sync_cut_off(Switch(n, interrupt=True), KeyboardInterrupt)
+
+    def sync_cut_off(self, switch: Switch, how: type[BaseException]) -> None:
+        before = self.on_any_side()
+        with suppress(how):
+            self.world.sync(FREELY, switch)
+        self.check_nothing_lost(before)
+
+    @rule()
+    def turn_of_original(self) -> None:
+        """The digests of groups and drafts, and the lines of mail without id, do not survive it."""
+        self.world.turn_of_original()
+        several = {mail.id for mail in BY_DIGEST.values() for box in ("x", "y") if self.is_group(box, mail.id)} | {""}
+        for digest, mail in BY_DIGEST.items():
+            if mail.id in several:
+                self.settled -= {("x", digest), ("y", digest)}
+                self.must_go -= {("x", digest), ("y", digest)}
+
+    @rule()
+    def lose_cache(self) -> None:
+        self.world.cache = self.dir / f"cache{len(list(self.dir.iterdir()))}.sqlite"
+
+    # ---- laws ----------------------------------------------------------------------------------------------------
+
+    def on_any_side(self) -> set[Where]:
+        return {where for side in Side for where in self.by_content(side)}
+
+    def by_content(self, side: Side) -> Counter[Where]:
+        counts: Counter[Where] = Counter()
+        for (box, digest, _), n in self.world.copies(side).items():
+            counts[box, digest] += n
+        return counts
+
+    def is_group(self, box: str, id: str) -> bool:
+        return any(
+            sum(BY_DIGEST[digest].id == id for name, digest in self.by_content(side).elements() if name == box) > 1
+            or any(DRAFT in f for name, d, f in self.world.copies(side) if name == box and BY_DIGEST[d].id == id)
+            for side in Side
+        )
+
+    def check_nothing_lost(self, before: set[Where]) -> None:
+        lost = before - self.on_any_side() - self.may_go
+        assert not lost, f"lost: {lost}"
+
+    def check_equal(self) -> None:
+        """Both stores hold the same, but for flags that one cannot hold, and for new mail marked \\Deleted."""
+        holds = {side: self.world.drivers[side].holds(self.world.mailbox(side, "x")) for side in Side}
+        a, b = ({(c[0], c[1]): holds[s.other].of(c[2]) for c in self.world.copies(s)} for s in Side)
+        for where in a.keys() | b.keys():
+            if where in a and where in b:
+                assert a[where] == b[where], where
+            else:
+                assert DELETED in (a.get(where) or b[where]), f"only on one side: {where}"
+
+
+def told(steps: list[object], turned: bool = False) -> list[tuple[str, ...]]:
+    """The steps in a form that can be compared, whatever their order; seen from the other side if `turned`."""
+    return sorted(
+        (type(step).__name__, (step.on.other if turned else step.on).value, step.entry.uid, *_flags(step))
+        for step in steps
+        if isinstance(step, Copy | SetFlags | Delete)
+    )
+
+
+def _flags(step: Copy | SetFlags | Delete) -> tuple[str, ...]:
+    match step:
+        case Copy(flags=flags):
+            return tuple(sorted(flags))
+        case SetFlags(add=add, remove=remove):
+            return (*sorted(add), "-", *sorted(remove))
+        case Delete(why=why):
+            return (why.value,)
+
+
+TestLaws = Laws.TestCase
+TestLaws.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

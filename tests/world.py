@@ -1,0 +1,291 @@
+"""A small world for the laws: two stores, their msinfo, a cache; users who change mail; runs that may be cut off."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from typing import Self
+
+from mailsync.channel import Channel
+from mailsync.config import StoreConfig
+from mailsync.drivers.contract import Box, Driver, Wanted
+from mailsync.drivers.memory import Bytes, Memory
+from mailsync.identity import examine, identify
+from mailsync.model import (
+    Appended,
+    BoxInfo,
+    Failure,
+    FlagChange,
+    Flags,
+    Head,
+    Holds,
+    Identify,
+    Line,
+    Listing,
+    Mailbox,
+    Message,
+    Side,
+    Uid,
+)
+from mailsync.msinfo.mailbox import Msinfo
+from mailsync.plan import BoxDone, Done
+from mailsync.planner import Options
+from mailsync.report import BoxResult, Report
+from mailsync.report.jsonlines import JsonLines
+from mailsync.stores import over
+
+
+class Killed(BaseException):
+    """kill -9: from now on no driver does anything."""
+
+
+@dataclass
+class Switch:
+    """Lets so many changes through. Then Killed comes, for ever; or Ctrl-C, once."""
+
+    left: int | None = None
+    interrupt: bool = False
+
+    def __call__(self) -> None:
+        if self.left == 0:
+            if self.interrupt:
+                self.left = None
+                raise KeyboardInterrupt
+            raise Killed
+        if self.left is not None:
+            self.left -= 1
+
+
+@dataclass
+class Cut:
+    """A driver that wraps a driver, and hands out changes one by one, so that a run can be cut before each."""
+
+    driver: Driver
+    switch: Switch
+    unreadable: set[tuple[Mailbox, Uid]] = field(default_factory=set)
+
+    @property
+    def delimiter(self) -> str | None:
+        return self.driver.delimiter
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def boxes(self, patterns: Sequence[str]) -> Sequence[BoxInfo]:
+        return self.driver.boxes(patterns)
+
+    def find(self, mailbox: Mailbox) -> BoxInfo | None:
+        return self.driver.find(mailbox)
+
+    def holds(self, mailbox: Mailbox) -> Holds:
+        return self.driver.holds(mailbox)
+
+    def listings(self, wanted: Sequence[Wanted], identify: Identify) -> Iterator[tuple[Mailbox, Listing | Failure]]:
+        for mailbox, found in self.driver.listings(wanted, identify):
+            if isinstance(found, Listing):
+                hidden = [e for e in found.entries if (mailbox, e.uid) in self.unreadable]
+                seen = [e for e in found.entries if e not in hidden]
+                failures = [Failure(e.uid, "Permission denied") for e in hidden]
+                found = replace(found, entries=seen, unreadable=failures)
+            yield mailbox, found
+
+    @contextmanager
+    def open(self, mailbox: Mailbox, *, write: bool) -> Iterator[Box]:
+        with self.driver.open(mailbox, write=write) as box:
+            yield CutBox(box, self.switch)
+
+    def create(self, mailbox: Mailbox) -> None:
+        self.switch()
+        self.driver.create(mailbox)
+
+    def delete(self, mailbox: Mailbox) -> None:
+        self.switch()
+        self.driver.delete(mailbox)
+
+    def rename(self, old: Mailbox, new: Mailbox) -> None:
+        self.switch()
+        self.driver.rename(old, new)
+
+
+@dataclass
+class CutBox:
+    box: Box
+    switch: Switch
+
+    @property
+    def holds(self) -> Holds:
+        return self.box.holds
+
+    @property
+    def validity(self) -> str | None:
+        return self.box.validity
+
+    def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
+        return self.box.fetch(uids)
+
+    def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
+        return self.box.heads(uids)
+
+    def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
+        for message in messages:
+            self.switch()
+            yield from self.box.append([message])
+
+    def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]:
+        for change in changes:
+            self.switch()
+            yield from self.box.set_flags([change])
+
+    def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
+        for uid in uids:
+            self.switch()
+            yield from self.box.expunge([uid])
+
+
+@dataclass
+class Silent:
+    """A report that only keeps what was done."""
+
+    steps: list[object] = field(default_factory=list)
+    details: bool = False
+
+    def box(self, result: BoxResult) -> None:
+        self.steps += [o.step for o in result.outcomes if isinstance(o, Done)]
+        self.steps += [o for o in result.outcomes if isinstance(o, BoxDone)]
+
+    def removed(self, boxname: object, mailboxes: Sequence[object]) -> None:
+        self.steps += mailboxes
+
+    def __getattr__(self, name: str) -> object:
+        if name in dir(JsonLines):
+            return lambda *args, **kwargs: None
+        raise AttributeError(name)
+
+
+@dataclass(frozen=True)
+class Mail:
+    """A message as a user knows it: an id, and which text it has."""
+
+    id: str  # "" = none
+    text: str
+
+    def raw(self) -> bytes:
+        name = f"Message-ID: <{self.id}@x>" if self.id else f"Subject: {self.text}"
+        return f"{name}\nFrom: a@x\n\n{self.text}\n".encode()
+
+    @property
+    def digest(self) -> str:
+        return examine([self.raw()]).exact
+
+
+Copies = Counter[tuple[str, str, Flags]]  # boxname, digest, flags
+
+
+@dataclass
+class World:
+    """Two stores, with boxes `x` and `y`, and what remembers them."""
+
+    drivers: dict[Side, Driver] = field(default_factory=lambda: {side: Memory() for side in Side})
+    msinfo: Driver = field(default_factory=Memory)
+    cache: Path | None = None
+    kind: str = "msgid"
+    prefix: dict[Side, str] = field(default_factory=lambda: dict.fromkeys(Side, ""))
+    unreadable: set[tuple[Side, Mailbox, Uid]] = field(default_factory=set)
+    clock: Iterator[int] = field(default_factory=lambda: count(1_700_000_000))
+
+    def mailbox(self, side: Side, boxname: str) -> Mailbox:
+        return Mailbox(self.prefix[side] + boxname)
+
+    # ---- users ---------------------------------------------------------------------------------------------------
+
+    def deliver(self, side: Side, boxname: str, mail: Mail, flags: Flags = frozenset()) -> None:
+        mailbox = self.mailbox(side, boxname)
+        self.drivers[side].create(mailbox)
+        with self.drivers[side].open(mailbox, write=True) as box:
+            message = Message(Uid("new"), flags, next(self.clock), Bytes(mail.raw()))
+            assert all(isinstance(answer, Appended) for answer in box.append([message]))
+
+    def delete(self, side: Side, boxname: str, uid: Uid) -> None:
+        with self.drivers[side].open(self.mailbox(side, boxname), write=True) as box:
+            assert [uid] == list(box.expunge([uid]))
+
+    def flag(self, side: Side, boxname: str, uid: Uid, add: Flags, remove: Flags) -> None:
+        with self.drivers[side].open(self.mailbox(side, boxname), write=True) as box:
+            assert [uid] == list(box.set_flags([FlagChange(uid, box.holds.of(add), remove)]))
+
+    # ---- what there is -------------------------------------------------------------------------------------------
+
+    def boxes(self, side: Side) -> list[str]:
+        found = self.drivers[side].boxes([self.prefix[side] + "*"])
+        return sorted(info.mailbox.removeprefix(self.prefix[side]) for info in found if info.selectable)
+
+    def messages(self, side: Side, boxname: str) -> dict[Uid, tuple[str, Flags]]:
+        """Digest and flags of each."""
+        mailbox = self.mailbox(side, boxname)
+        [(_, listing)] = self.drivers[side].listings([Wanted(mailbox)], identify(self.kind))
+        if isinstance(listing, Failure):
+            return {}
+        with self.drivers[side].open(mailbox, write=False) as box:
+            return {
+                got.uid: (str(examine(got.body.chunks(wire=False)).exact), got.flags)
+                for got in box.fetch([entry.uid for entry in listing.entries])
+                if isinstance(got, Message)
+            }
+
+    def copies(self, side: Side) -> Copies:
+        return Counter(
+            (boxname, digest, flags)
+            for boxname in self.boxes(side)
+            for digest, flags in self.messages(side, boxname).values()
+        )
+
+    # ---- runs ----------------------------------------------------------------------------------------------------
+
+    def sync(self, options: Options | None = None, switch: Switch | None = None, cached: bool = True) -> Silent:
+        """One run; cut off by the switch, if it comes that far."""
+        report = Silent()
+        self.channel(report, options or Options(), switch or Switch(), self.cache if cached else None).sync()
+        return report
+
+    def channel(self, report: Silent, options: Options, switch: Switch, cache: Path | None = None) -> Channel:
+        stores = {
+            side: over(
+                StoreConfig(side.value, patterns=(self.prefix[side] + "*",), prefix=self.prefix[side]),
+                Cut(self.drivers[side], switch, {(m, uid) for s, m, uid in self.unreadable if s is side}),
+            )
+            for side in Side
+        }
+        msinfo = Msinfo(Cut(self.msinfo, switch), Mailbox("msinfo"), "ab", self.kind)
+        channel_report: Report = report  # type: ignore[assignment]
+        return Channel(
+            "ab", stores, msinfo, identify(self.kind), channel_report, options, cache, lambda: float(next(self.clock))
+        )
+
+    def plan(self) -> list[object]:
+        """What a run would do, told by nothing but stores and msinfo."""
+        free = Options(simulate=True, max_delete=10**6, allow_mass_delete=10**6)
+        return self.sync(free, cached=False).steps
+
+    def mirrored(self) -> World:
+        """The same world, with the sides changed."""
+        turned = {side: self.drivers[side.other] for side in Side}
+        hidden = {(side.other, mailbox, uid) for side, mailbox, uid in self.unreadable}
+        prefix = {side: self.prefix[side.other] for side in Side}
+        return replace(self, drivers=turned, unreadable=hidden, prefix=prefix)
+
+    def turn_of_original(self) -> None:
+        """5.2.7 saves the memory: it knows of ids alone."""
+        msinfo = Msinfo(self.msinfo, Mailbox("msinfo"), "ab", self.kind)
+        memory = msinfo.load()
+        if memory:
+            ids = {
+                boxname: {id: (Line(lines[0].id),) for id, lines in seen.items() if not id.startswith("<md5:")}
+                for boxname, seen in memory.items()
+            }
+            msinfo.save(ids, float(next(self.clock)))
