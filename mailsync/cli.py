@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Classic(Out(sys.stdout), err, colour=_colour(err)).problem(str(error), error.hint)
         return error.code
     report = _report(options, err)
+    gc.set_threshold(100_000)  # listings are a million small values without cycles: 700 would walk them all the time
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, _stop)
     try:

@@ -184,28 +184,28 @@ class DriverContract:
             with pytest.raises(BoxError):
                 driver.delete(self.name("none"))
             with pytest.raises(BoxError):
-                driver.rename(self.name("none"), self.name("new"))
+                driver.rename(self.name("none"), self.name("other"))
 
     def test_renamed_mailbox_keeps_its_mail(self) -> None:
         with self.connect() as driver:
-            put(driver, self.name("old"), [Mail(message(), frozenset({FLAGGED}), 86400)])
-            before = read(driver, self.name("old"))
+            put(driver, self.name("first"), [Mail(message(), frozenset({FLAGGED}), 86400)])
+            before = read(driver, self.name("first"))
 
-            driver.rename(self.name("old"), self.name("new"))
+            driver.rename(self.name("first"), self.name("second"))
 
-            assert {"new"} == self._names(driver)
-            assert before == read(driver, self.name("new"))
+            assert {"second"} == self._names(driver)
+            assert before == read(driver, self.name("second"))
 
     def test_rename_never_takes_the_place_of_a_mailbox(self) -> None:
         with self.connect() as driver:
-            put(driver, self.name("old"), [Mail(message("old"))])
-            put(driver, self.name("new"), [Mail(message("new"))])
+            put(driver, self.name("first"), [Mail(message("first"))])
+            put(driver, self.name("second"), [Mail(message("second"))])
 
             with pytest.raises(BoxError):
-                driver.rename(self.name("old"), self.name("new"))
+                driver.rename(self.name("first"), self.name("second"))
 
-            assert [digest(message("old"))] == self._digests(driver, self.name("old"))
-            assert [digest(message("new"))] == self._digests(driver, self.name("new"))
+            assert [digest(message("first"))] == self._digests(driver, self.name("first"))
+            assert [digest(message("second"))] == self._digests(driver, self.name("second"))
 
     @pytest.mark.parametrize("odd", NAMES)
     def test_odd_name_is_kept_or_refused(self, odd: str) -> None:
@@ -495,7 +495,10 @@ class DriverContract:
                 held = sorted(opened.holds.of(SYSTEM))
                 keywords = sorted(opened.holds.of({*KEYWORDS, *(opened.holds.flags - SYSTEM)}))
             sets = [frozenset(some) for some in _subsets(held)]
-            sets += [frozenset({keyword}) for keyword in keywords] + [frozenset(keywords), frozenset({*held, *keywords})]
+            sets += [frozenset({keyword}) for keyword in keywords] + [
+                frozenset(keywords),
+                frozenset({*held, *keywords}),
+            ]
 
             uids = put(driver, box, [Mail(message(n), flags) for n, flags in enumerate(sets)])
 
@@ -509,7 +512,8 @@ class DriverContract:
             driver.create(self.name("a"))
 
             with driver.open(self.name("a"), write=True) as box:
-                assert before == box.holds == driver.holds(self.name("a")) == listing(driver, self.name("a")).holds
+                held = box.holds
+            assert before == held == driver.holds(self.name("a")) == listing(driver, self.name("a")).holds
 
     def test_change_of_flags_keeps_the_other_flags(self) -> None:
         with self.connect() as driver:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import mailbox
 import os
+import re
 import shutil
 import subprocess
 import time
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
+from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
 from typing import NamedTuple
@@ -111,28 +112,29 @@ def drop(path: Path, *numbers: int) -> None:
 def split(path: Path) -> list[bytes]:
     """The messages of an mbox, with all bookkeeping."""
     text = path.read_bytes()
-    starts = [0] if text.startswith(b"From ") else []
-    while starts and (found := text.find(b"\n\nFrom ", starts[-1])) >= 0:
+    starts = [0]
+    while (found := text.find(b"\n\nFrom ", starts[-1])) >= 0:
         starts.append(found + 2)
-    return [text[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
+    return [text[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)] if text else []
 
 
 def held(path: Path) -> Counter[tuple[str, str]]:
     """(Message-ID, body) of all messages of an mbox file or an MH or Maildir directory."""
-    return Counter((message["message-id"] or "", str(message.get_payload()).rstrip("\n")) for message in _messages(path))
+    return Counter(
+        (message["message-id"] or "", str(message.get_payload()).rstrip("\n")) for message in _messages(path)
+    )
 
 
 def numbers(path: Path) -> list[int]:
-    """The numbers of the messages that lie there, in their order."""
-    return [int(message["message-id"].removeprefix("<id").partition("@")[0]) for message in _messages(path)]
+    """The numbers of the messages that `mail` made, in their order."""
+    found = (re.fullmatch(r"<id(\d+)@example.org>", message["message-id"] or "") for message in _messages(path))
+    return [int(match[1]) for match in found if match]
 
 
 def _messages(path: Path) -> list[Message]:
-    box: mailbox.Mailbox[mailbox.Message]
-    if (path / "cur").is_dir():
-        box = mailbox.Maildir(path, create=False)  # type: ignore[assignment]
-    elif path.is_dir():
-        box = mailbox.MH(path, create=False)  # type: ignore[assignment]
+    if path.is_file():
+        texts = [text.partition(b"\n")[2] for text in split(path)]
     else:
-        box = mailbox.mbox(path, create=False)  # type: ignore[assignment]
-    return [message for message in box if message["subject"] != "DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA"]
+        files = [file for file in path.rglob("*") if file.is_file() and file.name[0] != "."]
+        texts = [file.read_bytes() for file in sorted(files, key=lambda file: (len(file.name), file.name))]
+    return [message for message in map(message_from_bytes, texts) if "INTERNAL DATA" not in (message["subject"] or "")]

@@ -63,8 +63,7 @@ class Laws(RuleBasedStateMachine):
     @rule(side=SIDES, box=BOXES, data=st.data())
     def delete(self, side: Side, box: str, data: st.DataObject) -> None:
         for uid, digest, flags in self.chosen(side, box, data):
-            self.world.delete(side, box, uid)
-            self.may_go.add((box, digest))
+            self.forget(side, box, uid, digest)
             if (box, digest) in self.settled and DELETED not in flags:
                 self.must_go.add((box, digest))
 
@@ -82,8 +81,7 @@ class Laws(RuleBasedStateMachine):
         """A mail client puts a draft in the place of those with the same id."""
         for uid, (digest, flags) in self.world.messages(side, box).items():
             if DRAFT in flags and BY_DIGEST[digest].id == mail.id:
-                self.world.delete(side, box, uid)
-                self.may_go.add((box, digest))
+                self.forget(side, box, uid, digest)
         self.world.deliver(side, box, mail, frozenset({DRAFT}))
         self.unsettle(box, mail.id)
 
@@ -93,8 +91,7 @@ class Laws(RuleBasedStateMachine):
             target = "y" if box == "x" else "x"
             self.world.deliver(side, target, BY_DIGEST[digest], flags)
             self.unsettle(target, BY_DIGEST[digest].id)
-            self.world.delete(side, box, uid)
-            self.may_go.add((box, digest))
+            self.forget(side, box, uid, digest)
 
     @rule(side=SIDES, box=BOXES, data=st.data())
     def hide(self, side: Side, box: str, data: st.DataObject) -> None:
@@ -105,6 +102,17 @@ class Laws(RuleBasedStateMachine):
     @rule()
     def show(self) -> None:
         self.world.unreadable.clear()
+
+    def forget(self, side: Side, box: str, uid: Uid, digest: str) -> None:
+        self.world.delete(side, box, uid)
+        self.may_go.add((box, digest))
+        self.may_go |= {(box, other) for other in self.with_id(side.other, box, BY_DIGEST[digest].id)}
+
+    def with_id(self, side: Side, box: str, id: str) -> list[str]:
+        """The digests of the messages with this id. One on each side is one message, whatever it says: ids are ids."""
+        if not id:
+            return []
+        return [digest for digest, _ in self.world.messages(side, box).values() if BY_DIGEST[digest].id == id]
 
     def chosen(self, side: Side, box: str, data: st.DataObject) -> list[tuple[Uid, str, Flags]]:
         """One of the messages there, if there is any."""
@@ -200,11 +208,12 @@ class Laws(RuleBasedStateMachine):
         """Both stores hold the same, but for flags that one cannot hold, and for new mail marked \\Deleted."""
         holds = {side: self.world.drivers[side].holds(self.world.mailbox(side, "x")) for side in Side}
         a, b = ({(c[0], c[1]): holds[s.other].of(c[2]) for c in self.world.copies(s)} for s in Side)
-        for where in a.keys() | b.keys():
-            if where in a and where in b:
-                assert a[where] == b[where], where
-            else:
-                assert DELETED in (a.get(where) or b[where]), f"only on one side: {where}"
+        for box, digest in a.keys() | b.keys():
+            flags = a.get((box, digest)), b.get((box, digest))
+            if flags[0] is not None and flags[1] is not None:
+                assert flags[0] == flags[1], (box, digest)
+            elif not all(len(self.with_id(side, box, BY_DIGEST[digest].id)) == 1 for side in Side):
+                assert DELETED in (flags[0] or flags[1] or ()), f"only on one side: {BY_DIGEST[digest]} in {box}"
 
 
 def told(steps: list[object], turned: bool = False) -> list[tuple[str, ...]]:

@@ -694,11 +694,12 @@ def test_remains_of_a_killed_rewrite_are_removed(box: Mbox):
     assert [frozenset({SEEN})] == [entry.flags for entry in entries(box)]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
 def test_directory_without_permission_fails_each_message_and_says_what_to_do(box: Mbox):
     uid = uid_of(append(box, mail(1))[0])
     os.chmod(os.path.dirname(box.path), 0o555)
     try:
+        if os.access(os.path.dirname(box.path), os.W_OK):
+            pytest.skip("this user writes anywhere")
         with box.open(write=True) as opened:
             answers = [*opened.append([mail(2)]), *opened.expunge([uid])]
     finally:

@@ -72,9 +72,16 @@ def flags(box: Mh) -> dict[MessageId, Flags]:
 @pytest.mark.parametrize(("name", "told"), [(".mh_sequences", True), ("7", True), ("07", False), (",7", False)])
 def test_directory_with_a_number_or_sequences_is_mh(tmp_path: Path, name: str, told: bool) -> None:
     (tmp_path / "box").mkdir()
-    (tmp_path / "box" / name).touch()
+    (tmp_path / "box" / name).write_bytes(b"Subject: x\n\nhi\n")
 
     assert told == Mh.recognise(str(tmp_path / "box"))
+
+
+@pytest.mark.parametrize("text", [b"", b"From a@x Mon Jan  1 00:00:00 2024\nSubject: x\n\nhi\n\n"])
+def test_directory_of_mboxes_named_by_years_is_not_mh(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "2024").write_bytes(text)
+
+    assert not Mh.recognise(str(tmp_path))
 
 
 def test_what_has_no_files_or_is_no_directory_is_not_mh(tmp_path: Path) -> None:

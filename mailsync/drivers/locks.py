@@ -13,6 +13,7 @@ import stat
 import struct
 import sys
 import time
+from _thread import get_ident
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -28,7 +29,7 @@ _NO_DOTLOCKS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _BY_FILE = sys.platform == "linux" and struct.calcsize("P") == 8  # the layout below is the one of 64 bits
 
-_ours: set[str] = set()  # the dotlocks this process holds: one that bears our number without being here is a dead one's
+_writing: dict[str, int] = {}  # the files that this process has locked for writing, and in which thread
 
 
 class Lock:
@@ -69,8 +70,9 @@ class Lock:
         self.fd = fd
 
     def release(self) -> None:
+        if self._write:
+            _writing.pop(self.path, None)
         if self._dotlock is not None:
-            _ours.discard(self._dotlock)
             with suppress(OSError):
                 os.unlink(self._dotlock)
         with suppress(OSError):
@@ -82,6 +84,7 @@ class Lock:
 def locked(path: str, *, write: bool, wait: float = LOCK_WAIT) -> Iterator[Lock]:
     """Hold a regular file, links followed: shared for reading, or alone for writing.
 
+    A thread that holds it for writing may read it beside that.
     BoxError when it cannot be opened or stays locked longer than `wait` seconds.
     """
     lock = _acquire(os.path.realpath(path), write, wait)
@@ -92,6 +95,8 @@ def locked(path: str, *, write: bool, wait: float = LOCK_WAIT) -> Iterator[Lock]
 
 
 def _acquire(path: str, write: bool, wait: float) -> Lock:
+    if not write and _writing.get(path) == get_ident():
+        return Lock(_open(path, write), path, None, write=False)
     until = time.monotonic() + wait
     pause = 0.02
     while True:
@@ -99,6 +104,8 @@ def _acquire(path: str, write: bool, wait: float) -> Lock:
         try:
             busy, dotlock = _try(fd, path, write)
             if not busy:
+                if write:
+                    _writing[path] = get_ident()
                 return Lock(fd, path, dotlock, write=write)
         except OSError as err:
             os.close(fd)
@@ -192,7 +199,6 @@ def _take(dotlock: str) -> tuple[str, str | None]:
             os.close(fd)
         for _ in range(2):  # again if a dead one's was in the way
             if _link(temporary, dotlock):
-                _ours.add(dotlock)
                 return "", dotlock
             busy = _holder(dotlock, now)
             if busy:
@@ -262,7 +268,7 @@ def _pid(dotlock: str) -> int | None:
 
 def _alive(pid: int, dotlock: str) -> bool:
     if pid == os.getpid():  # in a container every run may have the same number
-        return dotlock in _ours
+        return dotlock.removesuffix(".lock") in _writing
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from heapq import merge
 
-from ..model import Flags, Uid
+from ..model import Uid
 from . import mboxtext as text
 from .mboxtext import LONGEST_LINE, Source, Span, header_end
 

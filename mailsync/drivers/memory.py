@@ -22,7 +22,6 @@ from ..model import (
     Listing,
     Mailbox,
     Message,
-    Token,
     Uid,
 )
 from ..names import Patterns
@@ -123,21 +122,28 @@ class Memory:
             yield mailbox, _listing(mailbox, box, identify) if box else Failure(mailbox, "no such mailbox", gone=True)
 
     def open(self, mailbox: Mailbox, *, write: bool) -> AbstractContextManager[Box]:
-        if mailbox not in self.held:
-            raise BoxError(f"{mailbox}: no such mailbox")
-        return nullcontext[Box](self.held[mailbox])
+        return nullcontext[Box](self._there(mailbox))
 
     def create(self, mailbox: Mailbox) -> None:
         if mailbox not in self.held:
             self.held[mailbox] = self.new_box()
 
     def delete(self, mailbox: Mailbox) -> None:
-        if self.held[mailbox].kept:
+        if self._there(mailbox).kept:
             raise BoxError(f"{mailbox}: not empty")
         del self.held[mailbox]
 
     def rename(self, old: Mailbox, new: Mailbox) -> None:
-        self.held[new] = self.held.pop(old)
+        box = self._there(old)
+        if new in self.held:
+            raise BoxError(f"{old} cannot be renamed to {new}: that is there already")
+        self.held[new] = box
+        del self.held[old]
+
+    def _there(self, mailbox: Mailbox) -> MemoryBox:
+        if mailbox not in self.held:
+            raise BoxError(f"{mailbox}: no such mailbox")
+        return self.held[mailbox]
 
 
 def header_of(raw: bytes) -> bytes:
@@ -152,7 +158,7 @@ def _listing(mailbox: Mailbox, box: MemoryBox, identify: Identify) -> Listing:
         if not identify.hidden(header):
             id = identify(header) or identify.whole([stored.raw])
             entries.append(Entry(uid, id, stored.flags))
-    return Listing(mailbox, entries, box.holds, Token(""), box.validity)
+    return Listing(mailbox, entries, box.holds, validity=box.validity)
 
 
 def _gone(uid: Uid) -> Failure:

@@ -59,12 +59,19 @@ class Mh:
 
     @staticmethod
     def recognise(path: str) -> bool:
-        """OSError if the directory cannot be read."""
+        """A directory with sequences or a numbered message. OSError if it cannot be read.
+
+        An empty numbered file, or one that is an mbox, tells nothing: archives are named by years.
+        """
         if not os.path.isdir(path):
             return False
         names = {SEQUENCES, _sequences_name()}
         with files.scan(path) as found:
-            return any((entry.name in names or _is_number(entry.name)) and entry.is_file() for entry in found)
+            return any(
+                (entry.name in names or (_is_number(entry.name) and _is_message(os.path.join(path, entry.name))))
+                and entry.is_file()
+                for entry in found
+            )
 
     def holds(self) -> Holds:
         return Holds(SYSTEM, any_keyword=True) if self.sequences_file else Holds(NONE)
@@ -313,6 +320,18 @@ def _is_number(name: str) -> bool:
     return name.isascii() and name.isdigit() and name[0] != "0" and len(name) < 19
 
 
+def _is_message(path: str) -> bool:
+    """False for what is empty or may be an mbox. What cannot be read is a message that cannot be read."""
+    try:
+        fd, _ = files.open_message(path)
+    except OSError:
+        return True
+    try:
+        return os.pread(fd, len(b"From "), 0) not in (b"", b"From ")
+    finally:
+        os.close(fd)
+
+
 def _number(uid: Uid) -> int:
     """0, which no message has, for what is no uid of ours."""
     number = uid.partition(".")[0]
@@ -320,7 +339,8 @@ def _number(uid: Uid) -> int:
 
 
 def _uid(number: int, stat: os.stat_result) -> Uid:
-    return Uid(f"{number}.{stat.st_ino}.{stat.st_mtime_ns}")
+    # The size, too: a number and an inode are soon used again, and the time is the date of the message.
+    return Uid(f"{number}.{stat.st_ino}.{stat.st_mtime_ns}.{stat.st_size}")
 
 
 def _sequences_name() -> str | None:

@@ -9,7 +9,6 @@ from hashlib import blake2b
 from ..drivers.contract import Driver, Wanted
 from ..drivers.memory import Bytes
 from ..errors import BoxError, MsinfoError
-from ..header import first, unfold
 from ..identity import forged
 from ..model import SEEN, Appended, Failure, Head, Mailbox, Message, MessageId, Uid
 from . import text
@@ -122,13 +121,14 @@ class Msinfo:
             return found
 
     def _ours(self, head: Head) -> bool:
-        if text.candidate(head.header, self.channel):
-            return True
-        if forged(head.header) and unfold(first(head.header, b"subject") or b"").decode() == self.channel:
+        if not text.candidate(head.header, self.channel):
+            return False
+        if forged(head.header):
             self.notes.append(
                 f"msinfo {self.mailbox}: a message calls itself the memory of {self.channel} but came by mail: ignored"
             )
-        return False
+            return False
+        return True
 
 
 def _digest(raw: bytes) -> str:

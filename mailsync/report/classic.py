@@ -203,12 +203,12 @@ class Classic:
     def debug(self, text: str) -> None:
         if self.debugging:
             self.progress.pause()
-            self.err.line(f"debug: {printable(text)}")
+            self.err.line(f"debug: {_lines(text)}")
 
     def problem(self, text: str, hint: str = "") -> None:
         self.progress.pause()
         red, bold, plain = ("\x1b[31m", "\x1b[1m", "\x1b[0m") if self.colour else ("", "", "")
-        self.err.line(f"{bold}mailsync:{plain} {red}{printable(text)}{plain}")
+        self.err.line(f"{bold}mailsync:{plain} {red}{_lines(text)}{plain}")
         if hint:
             self.err.line(f"  {printable(hint)}")
 
@@ -219,6 +219,11 @@ class Classic:
         self.progress.pause()
         self.out.write(self._heading + text)
         self._heading = ""
+
+
+def _lines(text: str) -> str:
+    """Faults of a configuration and tracebacks are of many lines; a foreign one cannot pass for one of ours."""
+    return "\n  ".join(map(printable, text.rstrip("\n").split("\n")))
 
 
 def _by_id(plan: BoxPlan) -> list[Change]:

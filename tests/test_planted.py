@@ -1,0 +1,130 @@
+"""The checker is checked: each planted bug must be caught by the laws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from mailsync import channel, differ, remember
+from mailsync.msinfo import mailbox, text
+from mailsync.plan import Done
+
+from .test_laws import Laws
+
+
+def memory_before_mail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run is going to do is remembered before it is done."""
+    carry_out = channel.Run.carry_out
+
+    def planted(self: Any, planner: Any) -> None:
+        for box in self.plan.boxes:
+            self._remembering.begin(box)
+            for change in box.changes:
+                for step in change.steps:
+                    self._remembering.note(box, Done(change, step))
+        self._save()
+        carry_out(self, planner)
+
+    monkeypatch.setattr(channel.Run, "carry_out", planted)
+
+
+def memory_deleted_before_append(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old msinfo goes before the new one is there."""
+    save = mailbox.Msinfo.save
+
+    def planted(self: Any, memory: Any, now: float) -> None:
+        if self._old:
+            with self.driver.open(self.mailbox, write=True) as box:
+                list(box.expunge(self._old))
+            self._old = []
+        save(self, memory, now)
+
+    monkeypatch.setattr(mailbox.Msinfo, "save", planted)
+
+
+def flags_unknown_read_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of 5.2.7, which knows of no flags, is read as a message without any."""
+    parse = text.parse
+
+    def planted(raw: bytes, kind: str) -> Any:
+        memory, notes = parse(raw, kind)
+        known = {
+            boxname: {
+                id: tuple(line._replace(flags=line.flags or frozenset()) for line in lines) for id, lines in box.items()
+            }
+            for boxname, box in memory.items()
+        }
+        return known, notes
+
+    monkeypatch.setattr(text, "parse", planted)
+
+
+def unreadable_read_as_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that cannot be read counts as one that is not there."""
+    diff = differ.diff
+
+    def planted(case: Any, facts: Any) -> Any:
+        seen_whole = {side: replace(listing, unreadable=()) for side, listing in case.listings.items()}
+        return diff(replace(case, listings=seen_whole), facts)
+
+    monkeypatch.setattr(differ, "diff", planted)
+
+
+def failed_steps_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A box's end is remembered as planned, whatever came of it."""
+    lines = remember.lines
+
+    def planted(change: Any, holds: Any, complete: bool) -> Any:
+        for step in change.steps:
+            change = change.after(step, None, holds)
+        return lines(change, holds, complete)
+
+    monkeypatch.setattr(remember, "lines", planted)
+
+
+def members_paired_by_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The messages of one id are told apart by their place in the mailbox."""
+    from mailsync import groups
+    from mailsync.model import Side
+    from mailsync.plan import Item
+
+    def planted(lines: Any, members: Any, facts: Any) -> Any:
+        longest = max(len(lines), *(len(members[side]) for side in Side))
+
+        def at(things: Any, n: int) -> Any:
+            return things[n] if n < len(things) else None
+
+        return tuple(
+            Item(at(lines, n), at(members[Side.A], n), at(members[Side.B], n)) for n in range(longest)
+        )
+
+    monkeypatch.setattr(groups, "pair", planted)
+
+
+BUGS = [
+    memory_before_mail,
+    memory_deleted_before_append,
+    flags_unknown_read_as_none,
+    unreadable_read_as_deleted,
+    failed_steps_remembered,
+    members_paired_by_order,
+]
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_the_laws_catch(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    bug(monkeypatch)
+
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+            Laws,
+            settings=settings(
+                max_examples=3000, stateful_step_count=25, deadline=None, phases=[Phase.generate], database=None,
+                derandomize=True,
+            ),
+        )  # fmt: skip
