@@ -21,7 +21,6 @@ from mailsync.drivers.flags import (
     sequence_keyword,
     sequence_name,
     split_name,
-    wire_size,
     without_letter,
 )
 from mailsync.model import ANSWERED, DELETED, DRAFT, FLAGGED, NONE, SEEN, SYSTEM, Flags
@@ -114,10 +113,6 @@ def test_names_sort_by_the_second_of_delivery_then_by_text() -> None:
     names = ["10.b", "9.z", "odd", "10.a"]
 
     assert ["odd", "9.z", "10.a", "10.b"] == sorted(names, key=delivery_order)
-
-
-def test_wire_size_is_read_from_the_name() -> None:
-    assert [1040, None, None] == [wire_size("1.M2P3.h,S=1000,W=1040"), wire_size("1.h,S=10"), wire_size("1.h,W=x")]
 
 
 # ---- MH --------------------------------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailsync.drivers import files
-from mailsync.drivers.files import CHUNK, FileError, LineEnds, LocalBody, Staged, read_head, to_wire
+from mailsync.drivers import delivery, files
+from mailsync.drivers.delivery import Staged
+from mailsync.drivers.files import CHUNK, FileError, LineEnds, LocalBody, read_head, to_wire
 from mailsync.model import NONE, Appended, Failure, Message, Uid
 
 Opener = Callable[[bytes], int]
@@ -307,7 +308,7 @@ class Place:
         return [Uid("new" + staged.source) for staged in batch]
 
     def deliver(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
-        return files.deliver(messages, temporary=self.temporary, place=self.place, fsync=True)
+        return delivery.deliver(messages, temporary=self.temporary, place=self.place, fsync=True)
 
 
 def test_messages_are_placed_in_batches_and_answered_in_order(tmp_path: Path) -> None:
@@ -320,7 +321,7 @@ def test_messages_are_placed_in_batches_and_answered_in_order(tmp_path: Path) ->
 
 
 def test_large_messages_make_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "BATCH_BYTES", 10)
+    monkeypatch.setattr(delivery, "BATCH_BYTES", 10)
     place = Place(tmp_path)
 
     list(place.deliver(mail(n, b"123456") for n in range(4)))

@@ -64,11 +64,13 @@ class FlagsReader:
     def of(self, where: str) -> Flags:
         if where.startswith("new/"):
             return NONE
-        letters = split_name(where).letters
-        flags = self._known.get(letters)
+        info = where[where.rfind(",") :]  # enough to tell equal ones; `split_name` says what it means
+        flags = self._known.get(info)
         if flags is None:
-            flags = frozenset(self._table[letter] for letter in letters if letter in self._table)
-            self._known[letters] = flags
+            name = split_name(where)
+            flags = frozenset(self._table[letter] for letter in name.letters if letter in self._table)
+            if name.separator.endswith(info[:1]) and not name.extra:
+                self._known[info] = flags
         return flags
 
 
@@ -95,20 +97,8 @@ def maildir_holds(keywords: Mapping[int, str]) -> Holds:
 
 
 def delivery_order(unique: str) -> tuple[int, str]:
-    """Sorts by the second of delivery, with which a unique name begins, then by text."""
-    seconds = unique.partition(".")[0]
-    return (int(seconds) if _number(seconds) else -1), unique
-
-
-def wire_size(unique: str) -> int | None:
-    """The size with CRLF, which Dovecot and we write into the name."""
-    _, found, rest = unique.rpartition(",W=")
-    size = rest.partition(",")[0]
-    return int(size) if found and _number(size) else None
-
-
-def _number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 20
+    """Sorts by the second of delivery, with which a unique name begins (more digits: later), then by text."""
+    return unique.find("."), unique
 
 
 def parse_keywords(text: bytes) -> dict[int, str]:

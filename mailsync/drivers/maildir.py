@@ -32,7 +32,7 @@ from ..model import (
     Token,
     Uid,
 )
-from . import files
+from . import delivery, files
 from .flags import (
     FlagsReader,
     add_keywords,
@@ -42,7 +42,6 @@ from .flags import (
     maildir_holds,
     parse_keywords,
     split_name,
-    wire_size,
     without_letter,
 )
 
@@ -93,17 +92,18 @@ class Maildir:
             Failure(uid, f"{other} has the unique name of another message", "Rename one of the two by hand.")
             for uid, other in names.twins.items()
         ]
+        identity = partial(files.identity_of, identify=identify)
         for uid in sorted(names.where, key=delivery_order):
             before = known.get(uid) if known else None
             try:
-                id = before.id if before else names.try_on(uid, partial(files.identity_of, identify=identify))
+                id = before.id if before else names.try_on(uid, identity)
             except FileNotFoundError:
                 continue  # removed just now
             except OSError as err:
                 unreadable.append(files.failure(uid, err))
                 continue
             if id is not None:
-                entries.append(Entry(uid, id, flags.of(names.where[uid]), wire_size(uid)))
+                entries.append(Entry(uid, id, flags.of(names.where[uid])))
         return Listing(
             self.mailbox, entries, maildir_holds(keywords), token, self.validity(), unreadable=tuple(unreadable)
         )
@@ -224,16 +224,16 @@ class OpenMaildir:
             yield head
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
-        return files.deliver(messages, temporary=self._temporary, place=self._place, fsync=self._box.fsync)
+        return delivery.deliver(messages, temporary=self._temporary, place=self._place, fsync=self._box.fsync)
 
     def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]:
-        for batch in files.batches(changes):
+        for batch in delivery.batches(changes):
             trouble = self._learn(flag for change in batch for flag in change.add)
             answers = [self._homeless(change.uid, change.add, trouble) or self._change(change) for change in batch]
             yield from self._durable(answers)
 
     def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
-        for batch in files.batches(uids):
+        for batch in delivery.batches(uids):
             yield from self._durable([self._remove(uid) for uid in batch])
 
     def _temporary(self) -> str:
@@ -242,12 +242,12 @@ class OpenMaildir:
         host = socket.gethostname().replace("/", r"\057").replace(":", r"\072")
         return self._box.at("tmp", f"{seconds}.M{rest // 1000:06}P{os.getpid()}Q{next(_counter)}.{host}")
 
-    def _place(self, batch: Sequence[files.Staged]) -> Sequence[Uid | Failure]:
+    def _place(self, batch: Sequence[delivery.Staged]) -> Sequence[Uid | Failure]:
         trouble = self._learn(flag for staged in batch for flag in staged.flags)
         answers = [self._homeless(staged.source, staged.flags, trouble) or self._deliver(staged) for staged in batch]
         return self._durable(answers)
 
-    def _deliver(self, staged: files.Staged) -> Uid | Failure:
+    def _deliver(self, staged: delivery.Staged) -> Uid | Failure:
         uid = Uid(f"{os.path.basename(staged.path)},S={staged.size},W={staged.wire_size}")
         letters = change_letters("", staged.flags, (), self._table)
         where = f"cur/{uid}{self._names.separator}{letters}" if letters else f"new/{uid}"
@@ -313,7 +313,7 @@ class OpenMaildir:
         return Failure(uid, f"keyword {lost[0]} cannot be kept: {trouble}") if lost else None
 
     def _durable(self, answers: list[Uid | Failure]) -> list[Uid | Failure]:
-        return files.durable(answers, [self._box.at("cur"), self._box.at("new")] if self._box.fsync else ())
+        return delivery.durable(answers, [self._box.at("cur"), self._box.at("new")] if self._box.fsync else ())
 
 
 class Names:
@@ -341,7 +341,7 @@ class Names:
             if uid not in self.where:
                 break
             try:
-                return act(os.path.join(self._path, self.where[uid]))
+                return act(f"{self._path}/{self.where[uid]}")
             except FileNotFoundError:
                 self.refresh()
         raise FileNotFoundError(errno.ENOENT, "no longer there", uid)

@@ -32,7 +32,7 @@ from ..model import (
     Token,
     Uid,
 )
-from . import files
+from . import delivery, files
 from .flags import Ranges, SequenceChange, edit_sequences, flags_by_number, parse_sequences
 
 SEQUENCES = ".mh_sequences"
@@ -215,10 +215,10 @@ class OpenMh:
             yield head
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
-        return files.deliver(messages, temporary=self._temporary, place=self._place, fsync=self._box.fsync)
+        return delivery.deliver(messages, temporary=self._temporary, place=self._place, fsync=self._box.fsync)
 
     def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]:
-        for batch in files.batches(changes):
+        for batch in delivery.batches(changes):
             answers = [self._still(change.uid) for change in batch]
             there = [change for change, answer in zip(batch, answers, strict=True) if not isinstance(answer, Failure)]
             try:
@@ -228,13 +228,16 @@ class OpenMh:
             yield from answers
 
     def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
-        for batch in files.batches(uids):
+        for batch in delivery.batches(uids):
             answers = [self._unlink(uid) for uid in batch]
             # After the files: without its flags a message would look as if the user had changed them, and wanted it.
             # If it fails, the numbers that stay do no harm: what is appended under one of them first clears it.
             with suppress(OSError):
                 self._edit([], {_number(answer) for answer in answers if not isinstance(answer, Failure)})
-            yield from files.durable(answers, (self._box.path,) if self._box.fsync else ())
+            if not self._box.recognise(self._box.path):  # its numbers told that it is a mailbox; it still is one
+                with suppress(BoxError):
+                    self._box.create()
+            yield from delivery.durable(answers, (self._box.path,) if self._box.fsync else ())
 
     def _path(self, uid: Uid) -> str:
         return self._box.at(str(_number(uid)))
@@ -275,7 +278,7 @@ class OpenMh:
     def _temporary(self) -> str:
         return self._box.at(f"{TEMPORARY}{time.time_ns()}.{os.getpid()}.{next(_counter)}")
 
-    def _place(self, batch: Sequence[files.Staged]) -> Sequence[Uid | Failure]:
+    def _place(self, batch: Sequence[delivery.Staged]) -> Sequence[Uid | Failure]:
         """Flags first, then the number: a message that is seen before its flags would look as if it had been read."""
         answers: dict[int, Uid | Failure] = {}
         undo: list[SequenceChange] = []
@@ -300,9 +303,9 @@ class OpenMh:
         self._edit(undo)
         for index, staged in waiting.items():
             answers[index] = Failure(staged.source, "other programs took every number first")
-        return files.durable([answers[i] for i in range(len(batch))], (self._box.path,) if self._box.fsync else ())
+        return delivery.durable([answers[i] for i in range(len(batch))], (self._box.path,) if self._box.fsync else ())
 
-    def _link(self, staged: files.Staged, number: int) -> Uid | Failure:
+    def _link(self, staged: delivery.Staged, number: int) -> Uid | Failure:
         """FileExistsError if there is a message of this number."""
         path = self._box.at(str(number))
         try:

@@ -1,0 +1,141 @@
+"""Messages written to files of their own, durably and in batches: what Maildir and MH have in common."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from ..model import Appended, Failure, Flags, Message, Uid
+from .files import FileError, LineEnds, failure, remove, sync_directory, sync_file, why, write_all
+
+BATCH = 500  # messages made durable together, or
+BATCH_BYTES = 32 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Parts of a size that is worth one fsync of a directory."""
+    left = iter(items)
+    while batch := list(islice(left, BATCH)):
+        yield batch
+
+
+def durable(answers: list[Uid | Failure], directories: Iterable[str]) -> list[Uid | Failure]:
+    """The answers of a batch, after its directories are on the disk; failures if that cannot be."""
+    try:
+        for directory in directories:
+            sync_directory(directory)
+    except OSError as err:
+        return [answer if isinstance(answer, Failure) else failure(answer, err) for answer in answers]
+    return answers
+
+
+@dataclass(slots=True)
+class Staged:
+    """A message in its temporary file: all of it, with its date, but not yet in its place."""
+
+    source: Uid
+    flags: Flags
+    path: str
+    size: int
+    wire_size: int
+
+
+def deliver(
+    messages: Iterable[Message],
+    *,
+    temporary: Callable[[], str],
+    place: Callable[[Sequence[Staged]], Sequence[Uid | Failure]],
+    fsync: bool,
+) -> Iterator[Appended | Failure]:
+    """Write messages in batches. A batch is answered when all of it is durable.
+
+    `temporary` gives a path that no file has. `place` puts finished files where they are seen, with their directories
+    made durable, and answers each. What was not placed when this ends, in whatever way, is removed.
+    """
+    batch: list[Staged | Failure] = []
+    weight = 0
+    try:
+        for message in messages:
+            staged = _stage(message, temporary, fsync)
+            batch.append(staged)
+            weight += 0 if isinstance(staged, Failure) else staged.size
+            if len(batch) >= BATCH or weight >= BATCH_BYTES:
+                answers = _settle(batch, place, fsync)
+                batch, weight = [], 0
+                yield from answers
+        answers = _settle(batch, place, fsync)
+        batch = []
+        yield from answers
+    finally:
+        for staged in batch:
+            if not isinstance(staged, Failure):
+                remove(staged.path)
+
+
+def _stage(message: Message, temporary: Callable[[], str], fsync: bool) -> Staged | Failure:
+    path = temporary()
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as err:
+        return Failure(message.uid, why(err))
+    count = LineEnds()
+    try:
+        try:
+            for chunk in message.body.chunks(wire=False):
+                write_all(fd, chunk)
+                count.add(chunk)
+            with suppress(OSError, OverflowError):  # a date that no file can have: it keeps today's
+                os.utime(fd, (time.time(), message.date))
+            if fsync and hasattr(os, "posix_fadvise"):
+                # Starts writing to the disk now, so that the fsyncs of the batch find little left to wait for.
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+    except FileError as err:
+        remove(path)
+        return Failure(message.uid, why(err))
+    except BaseException:
+        remove(path)
+        raise
+    return Staged(message.uid, message.flags, path, count.size, count.wire_size)
+
+
+def _settle(
+    batch: Sequence[Staged | Failure], place: Callable[[Sequence[Staged]], Sequence[Uid | Failure]], fsync: bool
+) -> list[Appended | Failure]:
+    """The answers of a batch, in its order."""
+    synced = [_synced(staged) if fsync else staged for staged in batch]
+    ready = [staged for staged in synced if not isinstance(staged, Failure)]
+    try:
+        placed: Iterator[Uid | Failure] = iter(place(ready) if ready else ())
+    except OSError as err:
+        placed = iter([Failure(staged.source, why(err)) for staged in ready])
+    answers: list[Appended | Failure] = []
+    for staged in synced:
+        if isinstance(staged, Failure):
+            answers.append(staged)
+            continue
+        answer = next(placed)
+        if isinstance(answer, Failure):
+            remove(staged.path)
+            answers.append(answer)
+        else:
+            answers.append(Appended(staged.source, answer))
+    return answers
+
+
+def _synced(staged: Staged | Failure) -> Staged | Failure:
+    if isinstance(staged, Staged):
+        try:
+            sync_file(staged.path)
+        except OSError as err:
+            remove(staged.path)
+            return Failure(staged.source, why(err))
+    return staged
