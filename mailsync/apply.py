@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from .drivers.contract import Box
@@ -158,7 +158,7 @@ def _copy(source: Box, target: Box, tasks: Sequence[tuple[Change, Copy]]) -> Ite
         for got in source.fetch(uids):
             match got:
                 case Message():
-                    yield replace(got, flags=todo[got.uid][1].flags, alone=alone)
+                    yield Message(got.uid, todo[got.uid][1].flags, got.date, got.body, alone)
                 case Failure():
                     missing.append(got)
 

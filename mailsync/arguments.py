@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from . import __version__
 from .errors import UsageError
+from .report.out import Out
+
+USAGE = "mailsync [options] CHANNEL[:BOX]... | STORE | CHANNEL STORE"
 
 DESCRIPTION = """\
-Keep two stores of mail equal: what is new, deleted or flagged in one becomes so in the other.
+Keep two stores of mail equal: what is new, deleted or flagged in one becomes so
+in the other.
 
-  mailsync CHANNEL            synchronize both stores of a channel
-  mailsync STORE              list the mailboxes of a store
-  mailsync CHANNEL STORE      tell what happened in a store since the last run
+  mailsync CHANNEL         synchronize both stores of a channel
+  mailsync CHANNEL:BOX     only this mailbox, or those that match: 'mail:lists/*'
+  mailsync STORE           list the mailboxes of a store
+  mailsync CHANNEL STORE   tell what happened in a store since the last run
 
 Stores and channels are defined in ~/.mailsync:
 
@@ -21,28 +28,37 @@ Stores and channels are defined in ~/.mailsync:
   store old  { pat Mail/%     prefix Mail/ }
   channel mail md old { msinfo .msinfo }
 
-Begin with `mailsync md`, which lists; then `mailsync -s mail`, which tells all and does nothing; then `mailsync mail`.
-A message that was there last time and is gone from one store is deleted in the other; one that was not is copied.
-Nothing else is ever deleted, but for further identical copies of a message in one mailbox."""
+Begin with `mailsync md`, which lists; then `mailsync -s mail`, which tells all
+and does nothing; then `mailsync mail`. A message that was there last time and is
+gone from one store is deleted in the other; one that was not there is copied.
+Nothing else is ever deleted, but for further identical copies of a message in
+one mailbox."""
 
 EPILOG = """\
-Exit status: 0 done, 1 some messages or mailboxes failed, 2 usage, 3 configuration, 4 deletions held by the guard,
-5 the channel is locked by another run, 6 a store cannot be reached or is not the one seen, 7 login failed,
-8 msinfo cannot be read or saved, 9 certificate, 130 and 143 stopped by a signal.
+exit status:
+  0 done                        5 the channel is locked by another run
+  1 some of it failed           6 a store cannot be reached, or is not the one seen
+  2 usage                       7 login failed
+  3 configuration               8 msinfo cannot be read or saved
+  4 deletions held by guard     9 certificate      130, 143 stopped by a signal
 
-The options of mailsync 5.2.7 keep their letters: -cd, -di, -dc, -vb, -vw, -vp are one option each."""
+The options of mailsync 5.2.7 keep their letters: -cd, -di, -dc, -vb, -vw and -vp
+are one option each."""
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(message, "mailsync --help tells all options.")
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"usage: {USAGE}\nmailsync --help tells all options.")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        Out(sys.stdout).write(message)  # argparse itself stumbles over `mailsync --help | true`
 
 
 def parser() -> argparse.ArgumentParser:
     """All options. Short ones are 5.2.7's; `-h` and `--version` end the program."""
     parser = _Parser(
         prog="mailsync",
-        usage="mailsync [options] CHANNEL[:BOX]... | STORE | CHANNEL STORE",
+        usage=USAGE,
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -82,15 +98,15 @@ def parser() -> argparse.ArgumentParser:
 
     other = parser.add_argument_group("other")
     other.add_argument("-h", "--help", action="help", help="show this")
-    other.add_argument("--version", action="version", version=f"mailsync {__version__}")
+    other.add_argument("--version", action="version", version=f"mailsync {__version__}", help="tell the version")
     return parser
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """UsageError for what makes no sense."""
     if "-c" in argv:  # argparse takes it for the beginning of -cd
-        raise UsageError("unknown option -c", "mailsync --help tells all options.")
-    found = parser().parse_args(argv)
+        parser().error("unknown option -c")
+    found = parser().parse_intermixed_args(argv)
     found.messages |= found.message_ids
     if found.verbose:
         found.warnings = found.verbose_ids = found.verbose_parse = True

@@ -22,7 +22,7 @@ from .report import BoxResult, Heads, Report, Summary, needs_head
 from .stores import Store
 
 SAVE_EVERY = 60.0  # seconds
-SAVE_AFTER = 1000  # steps; both bound what a kill costs: deletions made after it that come back
+SAVE_AFTER = 5000  # steps; both bound what a kill costs: deletions made after it that come back
 
 
 @dataclass
@@ -45,8 +45,10 @@ class Channel:
         memory = self.msinfo.load()
         for note in self.msinfo.notes:
             self.report.note(note)
+        remembered = sum(len(lines) for seen in memory.values() for lines in seen.values())
+        self.report.debug(f"msinfo {self.msinfo.mailbox}: {len(memory)} mailboxes, {remembered} messages remembered")
         with Cache(self.cache_file, self.msinfo.digest, write=not self.options.simulate) as cache:
-            planner = Planner(self.stores, self.identify, self.options, cache)
+            planner = Planner(self.stores, self.identify, self.options, cache, self.report.debug)
             plan = planner.plan(memory)
             guard.check(plan, planner.sights(), self.options.allow_mass_delete)
             run = Run(self, plan, memory, cache)
@@ -123,26 +125,22 @@ class Run:
 
     def _apply(self, planner: Planner) -> None:
         apply = Apply(self.plan, self._stores)
-        outcomes: dict[str, list[Outcome]] = {}
-        heads: dict[str, Heads] = {}
+        waiting: dict[str, tuple[list[Outcome], Heads]] = {}
         for box in self.plan.boxes:
             self._results[box.boxname] = None
         for box in self.plan.boxes:
             self._remembering.begin(box)
-            heads[box.boxname] = self._heads(box)
-            outcomes[box.boxname] = self._take(box, apply.box(box))
+            heads = self._heads(box)
+            outcomes = self._take(box, apply.box(box))
             if apply.is_finished(box):
-                self._finish(BoxResult(box, outcomes.pop(box.boxname), heads.pop(box.boxname)))
+                self._finish(BoxResult(box, outcomes, heads), planner, apply)
+            else:
+                waiting[box.boxname] = outcomes, heads
             self._save_now_and_then()
         for box, more in apply.rest():
-            outcomes[box.boxname] += self._take(box, more)
-            self._finish(BoxResult(box, outcomes.pop(box.boxname), heads.pop(box.boxname)))
+            outcomes, heads = waiting.pop(box.boxname)
+            self._finish(BoxResult(box, outcomes + self._take(box, more), heads), planner, apply)
         for box in self.plan.boxes:
-            found = planner.found[box.boxname]
-            for side, uids in self._remembered_uids(box, found).items():
-                validity = apply.validity.get((box.boxname, side), found.validity[side])
-                self._cache.note(box.boxname, side, validity, uids)
-            self._remembering.end(box)
             removed = [apply.remove(box, side) for side in box.remove]
             if removed and not any(done.failure for done in removed):
                 self._remembering.forget(box.boxname)
@@ -154,10 +152,25 @@ class Run:
         for outcome in stream:
             self._remembering.note(box, outcome)
             if not isinstance(outcome, BoxDone):
-                self._report.step(outcome.step)
+                self._report.step(box.boxname, outcome)
                 self._steps_since += 1
             taken.append(outcome)
         return taken
+
+    def _finish(self, result: BoxResult, planner: Planner, apply: Apply) -> None:
+        """Note what the cache must know; tell the boxes in their order, each when it and all before it are done."""
+        box = result.plan
+        found = planner.found.pop(box.boxname)
+        for side, uids in self._remembered_uids(box, found).items():
+            validity = apply.validity.get((box.boxname, side), found.validity[side])
+            self._cache.note(box.boxname, side, validity, uids)
+        self._remembering.end(box)
+        self._results[box.boxname] = result
+        for boxname, ready in list(self._results.items()):
+            if ready is None:
+                break
+            self._tell(ready)
+            del self._results[boxname]
 
     def _remembered_uids(self, box: BoxPlan, found: Found) -> dict[Side, list[Uid]]:
         """The uids that the memory stands for; not that of another message under a known id."""
@@ -183,6 +196,7 @@ class Run:
     def _save(self) -> None:
         if self._remembering.changed:
             self._msinfo.save(self._memory, self._clock())
+            self._report.debug(f"msinfo {self._msinfo.mailbox}: saved")
             self._remembering.changed = False
         self._saved_at, self._steps_since = self._clock(), 0
 
@@ -193,15 +207,6 @@ class Run:
         told = [(step, "") for step in box.steps()] + [(held.step, held.why) for held in box.held()]
         wanted = [(_lies_on(step), step.entry.uid) for step, why in told if needs_head(step, why, self._report.details)]
         return look.heads(self._stores, box.boxname, wanted)
-
-    def _finish(self, result: BoxResult) -> None:
-        """Tell the boxes in their order, each when it and all before it are finished."""
-        self._results[result.plan.boxname] = result
-        for boxname, ready in list(self._results.items()):
-            if ready is None:
-                break
-            self._tell(ready)
-            del self._results[boxname]
 
     def _tell(self, result: BoxResult) -> None:
         self._count(result)

@@ -1,4 +1,4 @@
-"""From the command line to an exit code: which names are meant, which mode that is, and who is told."""
+"""From the command line to an exit code: who is told, what stops a run, and how it ends."""
 
 from __future__ import annotations
 
@@ -6,31 +6,19 @@ import gc
 import os
 import signal
 import sys
-import traceback
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from types import FrameType
 
-from . import arguments, config, stores
-from .channel import Channel
-from .config import ChannelConfig, StoreConfig
-from .errors import MailsyncError, UsageError, worst
-from .identity import identify
-from .model import Identify, Side
-from .modes import compare, list_store
-from .msinfo.mailbox import Msinfo
-from .planner import Options
-from .report import Report, Summary
+from . import arguments
+from .errors import MailsyncError, UsageError
+from .report import Report
 from .report.classic import Classic
-from .report.headers import Telling
 from .report.jsonlines import JsonLines
 from .report.out import Out
 from .report.progress import NoProgress, RichProgress
-from .state import cache_file, run_lock
-from .stores import Store
-from .wording import did_you_mean
+
+STOPPED = MailsyncError("stopped; what was done until then is remembered")
 
 
 class Stopped(BaseException):
@@ -43,173 +31,72 @@ class Stopped(BaseException):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run mailsync; returns its exit code."""
-    err = Out(sys.stderr)
+    _fill_standard_streams()
+    argv = sys.argv[1:] if argv is None else argv
+    out, err = Out(sys.stdout), Out(sys.stderr)
     try:
-        options = arguments.parse(sys.argv[1:] if argv is None else argv)
+        options = arguments.parse(argv)
     except UsageError as error:
-        Classic(Out(sys.stdout), err, colour=_colour(err)).problem(str(error), error.hint)
+        report: Report = JsonLines(out) if "--json" in argv else Classic(out, err, colour=_colour(err))
+        report.error(error, error.code)
         return error.code
-    report = _report(options, err)
+    report = _report(options, out, err)
+    code = _run(options, report)
+    if out.lost:
+        report.problem(f"not all output could be written: {out.lost.strerror}")
+        return code or 1
+    return code
+
+
+def _run(options: Namespace, report: Report) -> int:
     gc.set_threshold(100_000)  # listings are a million small values without cycles: 700 would walk them all the time
     for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, _stop)
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(signum, _stop)
     try:
+        from .command import Command  # with all that a run needs; --version and --help come at once
+
         return Command(options, report).run()
     except MailsyncError as error:
-        return _failed(error, options, report)
+        report.error(error, error.code)
+        return error.code
     except KeyboardInterrupt:
-        report.problem("stopped; what was done is remembered")
+        report.error(STOPPED, 130)
         return 130
     except Stopped as stopped:
-        report.problem("stopped; what was done is remembered")
+        report.error(STOPPED, stopped.code)
         return stopped.code
+    except Exception as error:
+        report.error(_unexpected(error), 1)
+        return 1
 
 
-class Command:
-    """One command line, with its configuration."""
-
-    def __init__(self, options: Namespace, report: Report) -> None:
-        self._options = options
-        self._report = report
-        self._home = os.path.expanduser("~")
-        self._path = config.find(options.config, self._home)
-        self._config = config.load(self._path)
-
-    def run(self) -> int:
-        if self._options.debug_config:
-            sys.stdout.write(config.dump(self._config))
-            if not self._options.names:
-                return 0
-        for warning in self._config.warnings:
-            self._report.note(warning)
-        targets = [self._named(name) for name in self._options.names]
-        channels = [target for target in targets if isinstance(target, Target)]
-        places = [target for target in targets if isinstance(target, StoreConfig)]
-        match channels, places:
-            case [], []:
-                raise UsageError("which channel or store?", f"{self._path} defines {self._known()}.")
-            case [], [store]:
-                return self._list(store)
-            case [channel], [store]:
-                return self._diff(channel, store)
-            case _, []:
-                return worst([self._sync_one(channel) for channel in channels])
-        raise UsageError(
-            f"{_many(len(channels), 'channel')} and {_many(len(places), 'store')} make no mode",
-            "Name channels to synchronize, one store to list, or one channel and one of its stores to compare.",
+def _unexpected(error: Exception) -> MailsyncError:
+    if isinstance(error, MemoryError):
+        unexpected = MailsyncError("out of memory; what was done until then is remembered")
+    else:
+        unexpected = MailsyncError(
+            f"this is a bug in mailsync: {type(error).__name__}: {error}",
+            "Run it again with -d, and report all that it tells.",
         )
-
-    # ---- modes -------------------------------------------------------------------------------------------------------
-
-    def _list(self, store: StoreConfig) -> int:
-        with self._opened(store) as opened:
-            return _code(list_store(opened, self._identify(), self._report))
-
-    def _diff(self, target: Target, store: StoreConfig) -> int:
-        channel = target.channel
-        if store.name not in (channel.a, channel.b):
-            raise UsageError(
-                f"channel {channel.name} does not contain store {store.name}",
-                f"Its stores are {channel.a} and {channel.b}.",
-            )
-        with self._opened(store) as opened:
-            msinfo = self._msinfo(channel)
-            return _code(compare(channel.name, opened, msinfo, self._identify(), self._report, target.only))
-
-    def _sync_one(self, target: Target) -> int:
-        """One failing channel does not keep the others from being synchronized."""
-        try:
-            return _code(self._sync(target))
-        except MailsyncError as error:
-            if len(self._options.names) == 1:
-                raise
-            return _failed(error, self._options, self._report)
-
-    def _sync(self, target: Target) -> Summary:
-        channel, options = target.channel, self._options
-        place = os.path.join(self._home, os.path.expanduser(channel.msinfo))
-        sides = {Side.A: channel.a, Side.B: channel.b}
-        with ExitStack() as stack:
-            if not options.simulate:
-                stack.enter_context(run_lock(channel.name, place))
-            opened = {s: stack.enter_context(self._opened(self._config.stores[name])) for s, name in sides.items()}
-            run = Channel(
-                channel.name,
-                opened,
-                self._msinfo(channel),
-                self._identify(),
-                self._report,
-                self._run_options(channel, target.only),
-                cache_file(channel.name, place),
-            )
-            return run.sync()
-
-    def _run_options(self, channel: ChannelConfig, only: Sequence[str]) -> Options:
-        options = self._options
-        return Options(
-            simulate=options.simulate,
-            copy_deleted=options.copy_deleted,
-            delete=not options.no_delete,
-            remove_empty=options.delete_empty,
-            sizelimit=channel.sizelimit,
-            duplicates=channel.duplicates,
-            expunge_all=channel.expunge_all,
-            max_delete=channel.max_delete,
-            allow_mass_delete=options.allow_mass_delete,
-            only=tuple(only),
-        )
-
-    # ---- what the names stand for ------------------------------------------------------------------------------------
-
-    def _named(self, name: str) -> StoreConfig | Target:
-        if name in self._config.stores:
-            return self._config.stores[name]
-        if name in self._config.channels:
-            return Target(self._config.channels[name])
-        channel, colon, box = name.partition(":")
-        if colon and channel in self._config.channels:
-            return Target(self._config.channels[channel], (box,))
-        raise UsageError(
-            f"no channel or store is named {name}{did_you_mean(name, self._all())}",
-            f"{self._path} defines {self._known()}.",
-        )
-
-    def _all(self) -> list[str]:
-        return [*self._config.channels, *self._config.stores]
-
-    def _known(self) -> str:
-        channels, places = ", ".join(self._config.channels), ", ".join(self._config.stores)
-        return f"the channels {channels or '(none)'} and the stores {places or '(none)'}"
-
-    @contextmanager
-    def _opened(self, store: StoreConfig) -> Iterator[Store]:
-        opened = stores.local(store, self._home, os.environ)
-        with opened.driver:
-            yield opened
-
-    def _msinfo(self, channel: ChannelConfig) -> Msinfo:
-        driver, mailbox = stores.mailbox_driver(channel.msinfo, self._home, os.environ)
-        return Msinfo(driver, mailbox, channel.name, self._options.id_type)
-
-    def _identify(self) -> Identify:
-        rule = identify(self._options.id_type)
-        if self._options.verbose_ids or self._options.verbose_parse:
-            return Telling(rule, self._report, ids=self._options.verbose_ids, junk=self._options.verbose_parse)
-        return rule
+    unexpected.__cause__ = error
+    return unexpected
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A channel, or some boxes of it."""
-
-    channel: ChannelConfig
-    only: tuple[str, ...] = ()  # patterns of boxnames; () = all
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise Stopped(signum)
 
 
-def _report(options: Namespace, err: Out) -> Report:
-    out = Out(sys.stdout)
+def _fill_standard_streams() -> None:
+    """A file opened while 1 or 2 is closed would get that number, and what some library prints would end up in mail."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+
+
+def _report(options: Namespace, out: Out, err: Out) -> Report:
     if options.json:
-        return JsonLines(out, options.messages, options.warnings, options.debug)
+        return JsonLines(out, options.messages, options.warnings or options.debug, options.debug)
     return Classic(
         out,
         err,
@@ -226,22 +113,3 @@ def _report(options: Namespace, err: Out) -> Report:
 def _colour(err: Out) -> bool:
     """Colour only on a terminal that has it, and not if the user said no (https://no-color.org)."""
     return err.is_terminal and not os.environ.get("NO_COLOR")
-
-
-def _failed(error: MailsyncError, options: Namespace, report: Report) -> int:
-    report.problem(str(error), error.hint)
-    if options.debug:
-        report.debug("".join(traceback.format_exception(error)))
-    return error.code
-
-
-def _code(summary: Summary) -> int:
-    return 4 if summary.held else 1 if summary.failed else 0
-
-
-def _many(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _stop(signum: int, frame: FrameType | None) -> None:
-    raise Stopped(signum)

@@ -27,6 +27,8 @@ class Side(Enum):
     A = "a"
     B = "b"
 
+    __hash__ = object.__hash__  # Enum's own is slow Python, and sides are keys everywhere
+
     @property
     def other(self) -> Side:
         return Side.B if self is Side.A else Side.A

@@ -6,8 +6,24 @@ from collections.abc import Container, Mapping, Sequence
 
 from . import differ, look
 from .differ import Case
+from .errors import UsageError
 from .groups import Fact, Facts
-from .model import Boxname, BoxPolicy, BoxSeen, Digest, Duplicates, Entry, Failure, Identify, Listing, Side, Uid
+from .identity import key
+from .model import (
+    NONE,
+    Boxname,
+    BoxPolicy,
+    BoxSeen,
+    Digest,
+    Duplicates,
+    Entry,
+    Failure,
+    Identify,
+    Key,
+    Listing,
+    Side,
+    Uid,
+)
 from .msinfo.mailbox import Msinfo
 from .names import Patterns, order
 from .plan import Copy, Delete, SetFlags, Why
@@ -22,6 +38,7 @@ def list_store(store: Store, identify: Identify, report: Report) -> Summary:
     report.begin("list", [store.name])
     summary = Summary()
     contents = store.contents()
+    report.debug(store.told(contents))
     stores = dict.fromkeys(Side, store)
     for boxname in order(contents.boxes):
         if not report.details or not contents.boxes[boxname].selectable:
@@ -53,6 +70,7 @@ def compare(
     for note in msinfo.notes:
         report.note(note)
     contents = store.contents()
+    report.debug(store.told(contents))
     stores = dict.fromkeys(Side, store)
     wanted = {name: info.selectable for name, info in contents.boxes.items()}
     gone = [name for name in memory if name not in wanted and memory[name] and store.wants(name)]
@@ -60,6 +78,8 @@ def compare(
     todo |= {name: frozenset() for name in order(gone) if not contents.failure(name)}
     if only:
         todo = {name: on for name, on in todo.items() if Patterns(only).matches(name)}
+        if not todo:
+            raise UsageError(f"store {store.name} has no mailbox {', '.join(only)}, and none is remembered")
     for boxname, found in look.listings(stores, todo, identify):
         if isinstance(found, Failure):
             summary.failed += 1
@@ -88,8 +108,9 @@ def _tell_failed(failed: Mapping[Boxname, Failure], strays: Container[Boxname], 
 
 
 def _compared(stores: look.Stores, boxname: Boxname, listing: Listing, seen: BoxSeen, details: bool) -> Compared:
+    flags = {key(entry.id): entry.flags for entry in listing.entries}  # where none were agreed, none have changed
     remembered = [
-        Entry(Uid(f"{n}.{id}"), line.id, line.flags or frozenset())
+        Entry(Uid(f"{n}.{id}"), line.id, flags.get(id, NONE) if line.flags is None else line.flags)
         for id, lines in seen.items()
         for n, line in enumerate(lines)
     ]
@@ -97,7 +118,8 @@ def _compared(stores: look.Stores, boxname: Boxname, listing: Listing, seen: Box
     policy = BoxPolicy(copy_deleted=True, duplicates=Duplicates.IDENTICAL)
     case = Case(boxname, {HERE: listing, REMEMBERED: there}, seen, policy)
     asked = differ.questions(case)
-    facts = {**look.facts(stores, boxname, {HERE: asked[HERE]}), **_remembered_facts(seen)}
+    read = look.facts(stores, boxname, {HERE: asked[HERE]})
+    facts = {**read, **_remembered_facts(seen, _first_digests(listing, read))}
     steps = list(differ.diff(case, facts).steps())
     duplicates = [s for s in steps if isinstance(s, Delete) and s.on is HERE and s.why is Why.DUPLICATE]
     new = sum(isinstance(s, Copy) and s.to is REMEMBERED for s in steps)
@@ -108,11 +130,20 @@ def _compared(stores: look.Stores, boxname: Boxname, listing: Listing, seen: Box
     return Compared(boxname, [(s.entry.uid, s.entry.id) for s in duplicates], new, deleted, flagged, current, heads)
 
 
-def _remembered_facts(seen: BoxSeen) -> Facts:
-    """A remembered message is known by its digest. One without (5.2.7 wrote the line) is like no other."""
+def _remembered_facts(seen: BoxSeen, members: Mapping[Key, Digest]) -> Facts:
+    """A remembered message is known by its digest; one without, by that of the first with its id."""
     facts: dict[tuple[Side, Uid], Fact | Failure] = {}
     for id, lines in seen.items():
         for n, line in enumerate(lines):
-            digest = line.digests.on(HERE) if line.digests else Digest("")
+            digest = line.digests.on(HERE) if line.digests else members.get(id, Digest(""))
             facts[REMEMBERED, Uid(f"{n}.{id}")] = Fact(digest, Digest(f"{digest}{n}"), 0)
     return facts
+
+
+def _first_digests(listing: Listing, facts: Facts) -> dict[Key, Digest]:
+    found: dict[Key, Digest] = {}
+    for entry in listing.entries:
+        fact = facts.get((HERE, entry.uid))
+        if isinstance(fact, Fact):
+            found.setdefault(key(entry.id), fact.pairing)
+    return found

@@ -6,7 +6,7 @@ The plan's steps go in, `Done` and `Failed` of those steps come out: the report 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -124,7 +124,7 @@ class Change:
             now = item.on(here)
             return now is not None and now.uid == entry.uid
 
-        return replace(self, items=tuple(done(i) if concerned(i) else i for i in self.items))
+        return Change(self.key, tuple(done(i) if concerned(i) else i for i in self.items), self.steps, self.held)
 
 
 @dataclass(frozen=True, slots=True)

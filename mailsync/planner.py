@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from . import differ, guard, look
@@ -49,6 +49,7 @@ class Planner:
     identify: Identify
     options: Options
     cache: Cache
+    debug: Callable[[str], None] = lambda text: None
     unreadable: list[tuple[Boxname, Side, Failure]] = field(default_factory=list)
     found: dict[Boxname, Found] = field(default_factory=dict)
     _same: dict[Side, bool] = field(default_factory=lambda: dict.fromkeys(Side, True))
@@ -58,6 +59,8 @@ class Planner:
         """Look at all boxes of both stores. StoreError if a store cannot be listed as a whole."""
         contents = {side: self.stores[side].contents() for side in Side}
         self._lists = {s: any(info.selectable for info in contents[s].boxes.values()) for s in Side}
+        for side in Side:
+            self.debug(self.stores[side].told(contents[side]))
         failed = {name: why for c in contents.values() for name, why in c.failed.items() if name not in c.strays}
         left_out: dict[Boxname, str] = {}
         todo: dict[Boxname, frozenset[Side]] = {}
@@ -103,9 +106,7 @@ class Planner:
                 return f"not among the patterns of store {store.name}"
         return ""
 
-    def _surely_on(
-        self, boxname: Boxname, on: frozenset[Side], contents: Mapping[Side, Contents]
-    ) -> frozenset[Side]:
+    def _surely_on(self, boxname: Boxname, on: frozenset[Side], contents: Mapping[Side, Contents]) -> frozenset[Side]:
         """The sides that have the box; BoxError if that cannot be said. What is not listed is asked for by name."""
         for side in Side:
             failure = contents[side].failure(boxname)
@@ -122,6 +123,8 @@ class Planner:
         for side in on:
             self._same[side] &= self.cache.is_same(boxname, side, found[side].validity)
             self.unreadable += [(boxname, side, failure) for failure in found[side].unreadable]
+        here, there = (f"{len(found[s].entries)} in {self.stores[s].name}" for s in Side)
+        self.debug(f"{boxname}: {here}, {there}, {sum(map(len, seen.values()))} remembered")
         missing = frozenset(Side) - on if on else frozenset()
         validity = {side: found[side].validity for side in Side}
         recorded = self.cache.recorder(boxname, validity)

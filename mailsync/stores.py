@@ -64,6 +64,13 @@ class Store:
                 boxes[boxname] = info
         return Contents(boxes, failed, frozenset(strays))
 
+    def told(self, contents: Contents) -> str:
+        """What was found, for -d."""
+        return (
+            f"store {self.name}: {type(self.driver).__name__}, delimiter {self.driver.delimiter!r}, patterns"
+            f" {' '.join(self.texts)}: {len(contents.boxes)} names, {len(contents.failed)} that cannot be listed"
+        )
+
     def mailbox(self, boxname: Boxname) -> Mailbox:
         return self.names.mailbox(boxname)
 

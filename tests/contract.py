@@ -13,7 +13,7 @@ from typing import ClassVar, TypeVar
 
 import pytest
 
-from mailsync.drivers.contract import Box, Driver, Wanted
+from mailsync.drivers.contract import Driver, Wanted
 from mailsync.drivers.memory import Bytes
 from mailsync.errors import BoxError
 from mailsync.identity import examine
@@ -437,6 +437,18 @@ class DriverContract:
 
         self._append_and_fail(arriving(), error)
 
+    def test_batch_that_is_left_in_the_middle_leaves_only_whole_messages(self) -> None:
+        with self.connect() as driver:
+            driver.create(self.name("a"))
+            with driver.open(self.name("a"), write=True) as box:
+                answers = box.append(_messages(message(n) for n in range(5)))
+                assert isinstance(next(answers), Appended)
+                del answers
+
+            found = self._digests(self.connect(), self.name("a"))
+            assert 0 < len(found)
+            assert [digest(message(n)) for n in range(5)][: len(found)] == found
+
     def test_messages_stream_from_one_mailbox_to_another(self) -> None:
         with self.connect() as driver, self.connect() as other:
             mails = [Mail(message(n, b"x" * 10000 * n), frozenset({SEEN}), NEW_YEAR + n) for n in range(20)]
@@ -609,6 +621,17 @@ class DriverContract:
 
             assert [uids[4], uids[1]] == answers
             assert [one for one in before if one.id not in ("<1@x>", "<4@x>")] == read(driver, box)
+
+    def test_mailbox_without_mail_left_is_still_there(self) -> None:
+        with self.connect() as driver:
+            uids = put(driver, self.name("a"), [Mail(message(n)) for n in range(3)])
+
+            with driver.open(self.name("a"), write=True) as box:
+                list(box.expunge(uids))
+
+            assert {"a"} == self._names(self.connect())
+            left = listing(driver, self.name("a"))
+            assert ([], box.validity) == (list(left.entries), left.validity)
 
     def test_all_batches_work_in_one_open_mailbox(self) -> None:
         with self.connect() as driver:

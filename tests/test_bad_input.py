@@ -344,11 +344,13 @@ def test_file_that_may_not_grow_is_told_and_nothing_is_lost(mails: Path) -> None
 def test_cache_that_has_no_room_harms_nothing(mails: Path) -> None:
     """The cache is no memory: without it the run goes on."""
     configure(mails, CONFIG.replace("format mbox", "format maildir"))
+    heals(mails)
+    maildir(mails / "md/one", message(1), message(2), message(4))
 
-    ran = run_apart(mails, "mail", before=no_file_above(8000))
+    ran = run_apart(mails, "mail", before=no_file_above(2000))
 
     assert (0, "") == (ran.code, ran.err)
-    heals(mails)
+    heals(mails, wanted(one=[message(1), message(2), message(4)], two=[message(3)]))
 
 
 def test_msinfo_that_cannot_be_saved_stays_and_nothing_is_lost(mails: Path, monkeypatch: pytest.MonkeyPatch) -> None:

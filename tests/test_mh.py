@@ -310,6 +310,18 @@ def test_sequences_of_others_stay(box: Mh, path: Path) -> None:
 # ---- expunge, delete -------------------------------------------------------------------------------------------------
 
 
+def test_directory_known_by_its_numbers_is_a_mailbox_without_them(tmp_path: Path) -> None:
+    (tmp_path / "1").write_bytes(b"Message-ID: <1>\n\n")
+    box = Mh(str(tmp_path), NAME)
+    [entry] = box.listing(ById()).entries
+
+    with box.open(write=True) as opened:
+        assert [entry.uid] == list(opened.expunge([entry.uid]))
+
+    assert [] == list(box.listing(ById()).entries)
+    assert Mh.recognise(str(tmp_path))
+
+
 def test_only_what_was_named_is_expunged_and_leaves_its_sequences(box: Mh, path: Path) -> None:
     uids = append(box, mail(1, {DELETED}), mail(2, {DELETED}), mail(3))
 

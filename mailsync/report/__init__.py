@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..errors import MailsyncError
 from ..model import Boxname, Failure, Head, Listing, MessageId, Side, Uid
-from ..plan import BoxDone, BoxPlan, Copy, Done, Failed, Outcome, Step
+from ..plan import BoxDone, BoxPlan, Copy, Delete, Done, Failed, Outcome, SetFlags, Step
 
 Heads = Mapping[tuple[Side, Uid], Head]
 
@@ -84,17 +85,23 @@ class Report(Protocol):
     def expect(self, steps: int) -> None:
         """So many steps are to come."""
 
-    def step(self, step: Step) -> None:
+    def step(self, boxname: Boxname, outcome: Done | Failed) -> None:
         """One more is over."""
 
-    def note(self, text: str) -> None:
-        """Worth knowing, with -vw."""
+    def note(self, text: str, *, asked: bool = False) -> None:
+        """Worth knowing, with -vw. `asked`: the user wants to know just this."""
 
     def debug(self, text: str) -> None:
         """What happens inside, with -d."""
 
     def problem(self, text: str, hint: str = "") -> None:
-        """What went wrong, and what to do next."""
+        """What went wrong, and what to do next; the run goes on."""
+
+    def error(self, error: MailsyncError, code: int) -> None:
+        """What ended the run, or that of one channel. `code`: the exit code it stands for."""
+
+    def config(self, text: str) -> None:
+        """-dc: the configuration as it was understood."""
 
     def end(self, summary: Summary) -> None: ...
 
@@ -102,3 +109,24 @@ class Report(Protocol):
 def needs_head(step: Step, why_held: str, details: bool) -> bool:
     """Which messages are told by sender and subject: with -m all; else those that were left out on purpose."""
     return details or (isinstance(step, Copy) and why_held in ("ign. del", "too big"))
+
+
+def in_words(boxname: Boxname, outcome: Done | Failed, names: Mapping[Side, str]) -> str:
+    """What came of one step, for -d."""
+    step = outcome.step
+    match step:
+        case Copy(to=to, flags=flags):
+            what = f"copied to {names[to]} with [{' '.join(sorted(flags))}]"
+        case SetFlags(on=on, add=add, remove=remove):
+            what = f"flags +[{' '.join(sorted(add))}] -[{' '.join(sorted(remove))}] in {names[on]}"
+        case Delete(on=on, why=why):
+            what = f"deleted in {names[on]}, because {why.value}"
+    failed = f": failed, {outcome.failure.why}" if isinstance(outcome, Failed) else ""
+    return f"{boxname}: {step.entry.uid} {step.entry.id} {what}{failed}"
+
+
+def traced(error: BaseException) -> str:
+    """Where an error comes from, for -d."""
+    import traceback  # only ever needed for an error
+
+    return "".join(traceback.format_exception(error))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..errors import MailsyncError
 from ..model import Boxname, Failure, MessageId, Side
-from ..plan import BoxPlan, Change, Copy, Delete, SetFlags, Step, Why
-from . import BoxResult, Compared, Listed, Summary
+from ..plan import BoxPlan, Change, Copy, Delete, Done, Failed, SetFlags, Step, Why
+from . import BoxResult, Compared, Listed, Summary, in_words, traced
 from .columns import ID, fit, message
 from .out import Out
-from .printable import printable
+from .printable import printable, printable_lines
 from .progress import NoProgress, Progress
 
 DUPLICATES = (Why.DUPLICATE, Why.SAME_ID)
@@ -192,11 +193,13 @@ class Classic:
     def expect(self, steps: int) -> None:
         self.progress.expect(steps)
 
-    def step(self, step: Step) -> None:
+    def step(self, boxname: Boxname, outcome: Done | Failed) -> None:
+        if self.debugging:
+            self.debug(in_words(boxname, outcome, self._names))
         self.progress.advance()
 
-    def note(self, text: str) -> None:
-        if self.warnings:
+    def note(self, text: str, *, asked: bool = False) -> None:
+        if self.warnings or asked:
             self.progress.pause()
             self.err.line(f"mailsync: {printable(text)}")
 
@@ -210,7 +213,15 @@ class Classic:
         red, bold, plain = ("\x1b[31m", "\x1b[1m", "\x1b[0m") if self.colour else ("", "", "")
         self.err.line(f"{bold}mailsync:{plain} {red}{_lines(text)}{plain}")
         if hint:
-            self.err.line(f"  {printable(hint)}")
+            self.err.line(f"  {_lines(hint)}")
+
+    def error(self, error: MailsyncError, code: int) -> None:
+        self.problem(str(error), error.hint)
+        if self.debugging:
+            self.debug(traced(error))
+
+    def config(self, text: str) -> None:
+        self.out.write(printable_lines(text))
 
     def end(self, summary: Summary) -> None:
         self.progress.pause()
@@ -223,7 +234,7 @@ class Classic:
 
 def _lines(text: str) -> str:
     """Faults of a configuration and tracebacks are of many lines; a foreign one cannot pass for one of ours."""
-    return "\n  ".join(map(printable, text.rstrip("\n").split("\n")))
+    return printable_lines(text.rstrip("\n")).replace("\n", "\n  ")
 
 
 def _by_id(plan: BoxPlan) -> list[Change]:

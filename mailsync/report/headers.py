@@ -34,11 +34,12 @@ class Telling:
         id = self.rule(header)
         raw = unfold(first(header, b"message-id") or b"").rstrip().decode("latin-1")
         if self.ids and id is not None and raw and raw != id and "md5:" not in id:
-            self.report.note(f"Message-ID {raw} is read as {id}")
+            self.report.note(f"Message-ID {raw} is read as {id}", asked=True)
         if self.junk:
             for line in header.replace(b"\r\n", b"\n").split(b"\n"):
                 if line and not _FIELD.match(line):
-                    self.report.note(f"{id or 'a message'}: no header field: {line[:60].decode('latin-1')}")
+                    what = f"{id or 'a message'}: no header field: {line[:60].decode('latin-1')}"
+                    self.report.note(what, asked=True)
         return id
 
     def whole(self, chunks: Iterable[bytes], /) -> MessageId:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..errors import MailsyncError
 from ..header import address, decoded, first
 from ..model import Boxname, Failure, Head, Side
 from ..plan import BoxDone, Copy, Delete, Done, Failed, SetFlags, Step
-from . import BoxResult, Compared, Listed, Summary
+from . import BoxResult, Compared, Listed, Summary, in_words, traced
 from .out import Out
 
 Value = object
@@ -49,7 +50,7 @@ class JsonLines:
                     self._step(result, step, failure)
         for held in result.plan.held():
             kind, store, details = self._of(held.step)
-            self._tell("held", step=kind, box=boxname, store=store, why=held.why, **details)
+            self._tell("held", step=kind, box=boxname, store=store, **(details | {"why": held.why}))
         if result.plan.exists:
             self._tell("box", box=boxname, remains=result.plan.remains)
 
@@ -91,10 +92,13 @@ class JsonLines:
                 self._tell("message", box=listed.boxname, id=entry.id, flags=sorted(entry.flags), **_head(head))
 
     def expect(self, steps: int) -> None: ...
-    def step(self, step: Step) -> None: ...
 
-    def note(self, text: str) -> None:
-        if self.warnings:
+    def step(self, boxname: Boxname, outcome: Done | Failed) -> None:
+        if self.debugging:
+            self.debug(in_words(boxname, outcome, self._names))
+
+    def note(self, text: str, *, asked: bool = False) -> None:
+        if self.warnings or asked:
             self._tell("note", text=text)
 
     def debug(self, text: str) -> None:
@@ -103,6 +107,14 @@ class JsonLines:
 
     def problem(self, text: str, hint: str = "") -> None:
         self._tell("problem", text=text, hint=hint)
+
+    def error(self, error: MailsyncError, code: int) -> None:
+        self._tell("error", code=code, text=str(error), hint=error.hint)
+        if self.debugging:
+            self.debug(traced(error))
+
+    def config(self, text: str) -> None:
+        self._tell("config", text=text)
 
     def end(self, summary: Summary) -> None:
         def by_store(counts: dict[Side, int]) -> dict[str, int]:

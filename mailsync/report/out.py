@@ -1,30 +1,44 @@
-"""A stream to write lines to, which may go away: `mailsync ab | head` must not stop a run half-way."""
+"""A stream to write to, which may go away: `mailsync ab | head` must not stop a run half-way."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TextIO
 
 
 @dataclass
 class Out:
-    """stdout or stderr. Once nobody reads any more, it is silent."""
+    """stdout or stderr; None if it was closed from the start. Once it cannot be written any more, it is silent."""
 
-    stream: TextIO
+    stream: TextIO | None
+    lost: OSError | None = field(
+        default=None, init=False
+    )  # why something is missing: a full disk; not that nobody reads
 
     def line(self, text: str = "") -> None:
         self.write(text + "\n")
 
     def write(self, text: str) -> None:
+        if self.stream is None:
+            return
         try:
-            self.stream.write(text)
+            try:
+                self.stream.write(text)
+            except UnicodeEncodeError:  # what the user's locale cannot show
+                self.stream.write(text.encode(self.stream.encoding, "backslashreplace").decode(self.stream.encoding))
             self.stream.flush()
-        except BrokenPipeError:
+        except OSError as err:
+            if not isinstance(err, BrokenPipeError):
+                self.lost = err
             # The interpreter flushes once more at exit: let that go nowhere, too.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
     @property
     def is_terminal(self) -> bool:
         """True where cursor and colour may be used."""
-        return self.stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+        return (
+            self.stream is not None
+            and self.stream.isatty()
+            and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+        )

@@ -15,6 +15,11 @@ def printable(text: str) -> str:
     return _UNFIT.sub(_escape, text)
 
 
+def printable_lines(text: str) -> str:
+    """Likewise, for text of our own that has lines: newlines and tabs stay."""
+    return re.sub(r"[^\n\t]+", lambda part: printable(part[0]), text)
+
+
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte by surrogateescape

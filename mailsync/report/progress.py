@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 
 class Progress(Protocol):
@@ -25,9 +29,30 @@ class NoProgress:
 
 
 class RichProgress:
-    """Drawn by rich, which is imported when the first bar is."""
+    """Drawn by rich, which is imported when there is something to draw."""
 
     def __init__(self) -> None:
+        self._live = False
+
+    def look(self, text: str) -> None:
+        self._draw(description=text)
+
+    def expect(self, total: int) -> None:
+        if total:
+            self._draw(description="Synchronizing", total=total)
+        else:
+            self.pause()
+
+    def advance(self) -> None:
+        self._draw(advance=1)
+
+    def pause(self) -> None:
+        if self._live:
+            self._bar.stop()
+            self._live = False
+
+    @cached_property
+    def _bar(self) -> Bar:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -38,7 +63,7 @@ class RichProgress:
             TimeRemainingColumn,
         )
 
-        self._bar = Progress(
+        bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -46,31 +71,14 @@ class RichProgress:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
-        self._task = self._bar.add_task("", total=None)
-        self._live = False
+        bar.add_task("", total=None)
+        return bar
 
-    def look(self, text: str) -> None:
-        self._resume()
-        self._bar.update(self._task, description=text)
-
-    def expect(self, total: int) -> None:
-        if total:
-            self._resume()
-            self._bar.update(self._task, description="Synchronizing", total=total)
-        else:
-            self.pause()
-
-    def advance(self) -> None:
-        self._resume()
-        self._bar.advance(self._task)
-
-    def pause(self) -> None:
-        if self._live:
-            self._bar.stop()
-            self._live = False
-
-    def _resume(self) -> None:
+    def _draw(self, **changes: Any) -> None:
+        self._bar.update(self._bar.task_ids[0], **changes)
         if not self._live:
             self._bar.start()
             self._live = True
