@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from .drivers.contract import Box
@@ -45,7 +45,11 @@ class Apply:
     def box(self, box: BoxPlan) -> Iterator[Outcome]:
         """Do what one box needs. What fails is told, step by step, and goes no further than it must."""
         for side in box.create:
-            yield BoxDone(box.boxname, side, "create", _tried(self.stores[side].create, box.boxname))
+            failure = _tried(self.stores[side].create, box.boxname)
+            yield BoxDone(box.boxname, side, "create", failure)
+            if failure:
+                yield from self._all_failed(_tasks(box), replace(failure, gone=True))  # told once is enough
+                return
         with self._opened(box, list(_tasks(box))) as (boxes, failure):
             if failure:
                 yield from self._all_failed(_tasks(box), failure)

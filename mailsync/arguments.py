@@ -104,9 +104,11 @@ def parser() -> argparse.ArgumentParser:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """UsageError for what makes no sense."""
-    if "-c" in argv:  # argparse takes it for the beginning of -cd
+    end = list(argv).index("--") if "--" in argv else len(argv)
+    if "-c" in argv[:end]:  # argparse takes it for the beginning of -cd
         parser().error("unknown option -c")
-    found = parser().parse_intermixed_args(argv)
+    found = parser().parse_intermixed_args(argv[:end])
+    found.names += argv[end + 1 :]  # some versions of argparse take names that begin with "-" for options even there
     found.messages |= found.message_ids
     if found.verbose:
         found.warnings = found.verbose_ids = found.verbose_parse = True

@@ -6,9 +6,10 @@ id.) Is this mailbox the one that was seen last time?
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Self
@@ -29,7 +30,8 @@ class Cache:
     def __init__(self, path: Path | None, msinfo: str, *, write: bool = True) -> None:
         """`msinfo`: digest of the memory as it was loaded. `path` None: remember nothing."""
         self._db = _opened(path) if write else _looked_at(path)
-        row = self._db.execute("SELECT msinfo FROM saved").fetchone()
+        self._fits = True
+        row = self._asked("SELECT msinfo FROM saved", ())
         self._fits = row is not None and row[0] == msinfo
 
     def __enter__(self) -> Self:
@@ -43,12 +45,11 @@ class Cache:
         known = {side: self._fits and self._same(boxname, side, validity[side]) for side in Side}
 
         def recorded(side: Side, uid: Uid) -> bool | None:
-            if not known[side]:
+            if not known[side] or not self._fits:
                 return None
-            row = self._db.execute(
-                "SELECT 1 FROM uid WHERE name=? AND side=? AND uid=?", (_raw(boxname), side.value, _raw(uid))
-            ).fetchone()
-            return row is not None
+            where = (_raw(boxname), side.value, _raw(uid))
+            found = self._asked("SELECT 1 FROM uid WHERE name=? AND side=? AND uid=?", where)
+            return found is not None if self._fits else None
 
         return recorded
 
@@ -61,24 +62,41 @@ class Cache:
         raw = sorted(map(_raw, uids))
         digest = blake2b(b"\0".join(raw), digest_size=16).hexdigest()
         where = (_raw(boxname), side.value)
-        row = self._db.execute("SELECT validity, uids FROM box WHERE name=? AND side=?", where).fetchone()
-        if row == (validity, digest):
+        if self._asked("SELECT validity, uids FROM box WHERE name=? AND side=?", where) == (validity, digest):
             return
-        self._db.execute("INSERT OR REPLACE INTO box VALUES (?, ?, ?, ?)", (*where, validity, digest))
-        self._db.execute("DELETE FROM uid WHERE name=? AND side=?", where)
-        self._db.executemany("INSERT OR IGNORE INTO uid VALUES (?, ?, ?)", ((*where, uid) for uid in raw))
+        with self._doubted() as db:
+            db.execute("INSERT OR REPLACE INTO box VALUES (?, ?, ?, ?)", (*where, validity, digest))
+            db.execute("DELETE FROM uid WHERE name=? AND side=?", where)
+            db.executemany("INSERT OR IGNORE INTO uid VALUES (?, ?, ?)", ((*where, uid) for uid in raw))
 
     def save(self, msinfo: str) -> None:
         """Keep what was noted, as the companion of this memory."""
-        if not self._fits or self._db.in_transaction:
-            self._db.execute("DELETE FROM saved")
-            self._db.execute("INSERT INTO saved VALUES (?)", (msinfo,))
-        self._db.commit()
+        with self._doubted() as db:
+            if not self._fits or db.in_transaction:
+                db.execute("DELETE FROM saved")
+                db.execute("INSERT INTO saved VALUES (?)", (msinfo,))
+            db.commit()
 
     def _same(self, boxname: Boxname, side: Side, validity: str | None) -> bool:
         where = (_raw(boxname), side.value)
-        row = self._db.execute("SELECT validity FROM box WHERE name=? AND side=?", where).fetchone()
+        row = self._asked("SELECT validity FROM box WHERE name=? AND side=?", where)
         return row is not None and row[0] == validity
+
+    def _asked(self, query: str, values: Sequence[object]) -> tuple[object, ...] | None:
+        rows: list[tuple[object, ...]] = []
+        with self._doubted() as db:
+            rows = db.execute(query, values).fetchall()
+        return rows[0] if rows else None
+
+    @contextmanager
+    def _doubted(self) -> Iterator[sqlite3.Connection]:
+        """The file may be damaged, or the disk full: then the run goes on with a cache that knows nothing."""
+        try:
+            yield self._db
+        except sqlite3.Error:
+            with suppress(sqlite3.Error):
+                self._db.close()
+            self._db, self._fits = _ready(":memory:"), False
 
 
 def _looked_at(path: Path | None) -> sqlite3.Connection:
@@ -93,6 +111,7 @@ def _opened(path: Path | None) -> sqlite3.Connection:
         return _ready(":memory:")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         return _ready(str(path))
     except (sqlite3.DatabaseError, OSError):
         for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 
 from . import arguments
@@ -50,13 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: Namespace, report: Report) -> int:
     gc.set_threshold(100_000)  # listings are a million small values without cycles: 700 would walk them all the time
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) is not signal.SIG_IGN:  # as nohup leaves it
-            signal.signal(signum, _stop)
     try:
         from .command import Command  # with all that a run needs; --version and --help come at once
 
-        return Command(options, report).run()
+        with _stopped_by_signals():
+            return Command(options, report).run()
     except MailsyncError as error:
         report.error(error, error.code)
         return error.code
@@ -81,6 +80,20 @@ def _unexpected(error: Exception) -> MailsyncError:
         )
     unexpected.__cause__ = error
     return unexpected
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise Stopped; not one that is ignored, as nohup leaves it."""
+    before = {signum: signal.getsignal(signum) or signal.SIG_DFL for signum in (signal.SIGTERM, signal.SIGHUP)}
+    for signum, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(signum, _stop)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

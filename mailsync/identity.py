@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .addresses import parse
 from .header import any_case, collapse, fields, first, unfold
-from .model import Digest, Identify, Key, MessageId
+from .model import HIDDEN, Digest, Identify, Key, MessageId
 
 # In this order they identify a message that has no Message-ID.
 _IDENTIFYING = (b"date", b"from", b"to", b"cc", b"subject", b"in-reply-to", b"references", b"received")
@@ -81,7 +81,7 @@ class _Rule:
     version = ""
 
     def __call__(self, header: bytes, /) -> MessageId | None:
-        return self.sure(header) or _by_fields(header)
+        return HIDDEN if hidden(header) else self.sure(header) or _by_fields(header)
 
     def sure(self, header: bytes, /) -> MessageId | None:
         raise NotImplementedError
@@ -92,9 +92,6 @@ class _Rule:
             digest.update(piece.translate(_FOLDED_LINES))
         return MessageId(f"<md5:{digest.hexdigest()}")
 
-    def hidden(self, header: bytes, /) -> bool:
-        return hidden(header)
-
 
 class MsgidIdentify(_Rule):
     """`-t msgid`: the first Message-ID, in angle brackets, without blanks and control characters.
@@ -104,6 +101,10 @@ class MsgidIdentify(_Rule):
 
     version = "msgid-1"
     quick = (b"message-id",)
+
+    def __call__(self, header: bytes, /) -> MessageId | None:
+        # What has a Message-ID is never msinfo: 50,000 heads need no second look.
+        return self.sure(header) or super().__call__(header)
 
     def sure(self, header: bytes, /) -> MessageId | None:
         """The id if `quick` fields are enough to tell it; such a message is never `hidden`.

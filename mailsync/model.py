@@ -17,6 +17,7 @@ Token = NewType("Token", str)  # equal token = nothing changed; taken BEFORE the
 Flags = frozenset[str]  # "\\Seen", "$Forwarded", ...
 
 NONE: Flags = frozenset()
+HIDDEN = MessageId("")
 SEEN, ANSWERED, FLAGGED, DELETED, DRAFT = "\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"
 SYSTEM: Flags = frozenset({SEEN, ANSWERED, FLAGGED, DELETED, DRAFT})
 
@@ -110,13 +111,13 @@ class Identify(Protocol):
         """Part of every cache key: ids made by another rule are not comparable."""
 
     def __call__(self, header: bytes, /) -> MessageId | None:
-        """The id made from a raw header block (a whole head, or only `fields`); None: it takes the whole message."""
+        """The id made from a raw header block (a whole head, or only `fields`).
+
+        None: it takes the whole message. HIDDEN: it is msinfo, which is never listed, copied or counted.
+        """
 
     def whole(self, chunks: Iterable[bytes], /) -> MessageId:
         """The id of a message whose header has nothing to tell it by."""
-
-    def hidden(self, header: bytes, /) -> bool:
-        """True for msinfo: it is never listed, copied or counted."""
 
 
 class Known(Protocol):

@@ -14,6 +14,7 @@ from .msinfo.text import Memory
 from .names import BadName, Patterns, check, order
 from .plan import BoxPlan, Plan
 from .stores import Contents, Store
+from .wording import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Planner:
         for side in Side:
             self.debug(self.stores[side].told(contents[side]))
         failed = {name: why for c in contents.values() for name, why in c.failed.items() if name not in c.strays}
-        left_out: dict[Boxname, str] = {}
+        left_out = {name: c.failed[name].why for c in contents.values() for name in c.strays}
         todo: dict[Boxname, frozenset[Side]] = {}
         for boxname in self._chosen(_in_order(contents, memory)):
             on = frozenset(s for s in Side if (info := contents[s].boxes.get(boxname)) and info.selectable)
@@ -95,7 +96,8 @@ class Planner:
             return boxnames
         chosen = [boxname for boxname in boxnames if Patterns(self.options.only).matches(boxname)]
         if not chosen:
-            raise UsageError(f"neither store has a mailbox {', '.join(self.options.only)}")
+            wanted = ", ".join(self.options.only)
+            raise UsageError(f"neither store has a mailbox {wanted}{did_you_mean(wanted, boxnames)}")
         return chosen
 
     def _unwanted(self, boxname: Boxname) -> str:

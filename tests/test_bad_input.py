@@ -340,7 +340,6 @@ def test_file_that_may_not_grow_is_told_and_nothing_is_lost(mails: Path) -> None
     heals(mails, here)
 
 
-@pytest.mark.xfail(strict=True, reason="sqlite3.OperationalError comes out of Cache.note and ends the run")
 def test_cache_that_has_no_room_harms_nothing(mails: Path) -> None:
     """The cache is no memory: without it the run goes on."""
     configure(mails, CONFIG.replace("format mbox", "format maildir"))

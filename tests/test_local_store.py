@@ -32,9 +32,6 @@ class ByMessageId:
     def whole(self, chunks: Iterable[bytes], /) -> MessageId:
         return MessageId(b"".join(chunks).decode("latin-1"))
 
-    def hidden(self, header: bytes, /) -> bool:
-        return False
-
 
 def mbox(*paths: Path) -> None:
     for path in paths:

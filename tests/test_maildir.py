@@ -23,6 +23,7 @@ from mailsync.model import (
     ANSWERED,
     DELETED,
     FLAGGED,
+    HIDDEN,
     NONE,
     SEEN,
     SYSTEM,
@@ -60,14 +61,13 @@ class ById:
     version = "test"
 
     def __call__(self, header: bytes) -> MessageId | None:
+        if b"From: mailsync\n" in header:
+            return HIDDEN
         found = re.search(rb"(?im)^message-id: *(\S+)", header)
         return MessageId(found[1].decode("latin-1")) if found else None
 
     def whole(self, chunks: Iterable[bytes]) -> MessageId:
         return MessageId(hashlib.md5(b"".join(chunks)).hexdigest())
-
-    def hidden(self, header: bytes) -> bool:
-        return b"From: mailsync\n" in header
 
 
 class Text:

@@ -29,6 +29,7 @@ from mailsync.model import (
     DELETED,
     DRAFT,
     FLAGGED,
+    HIDDEN,
     NONE,
     SEEN,
     Appended,
@@ -77,15 +78,14 @@ class ById:
         self.headers: list[bytes] = []
 
     def __call__(self, header: bytes, /) -> MessageId | None:
+        if b"From: mailsync\n" in header:
+            return HIDDEN
         self.headers.append(header)
         found = re.search(rb"(?im)^message-id:[ \t]*(\S+)", header)
         return MessageId(found[1].decode("latin-1")) if found else None
 
     def whole(self, chunks: Iterable[bytes], /) -> MessageId:
         return MessageId(hashlib.md5(b"".join(chunks).rstrip(b"\r\n")).hexdigest())
-
-    def hidden(self, header: bytes, /) -> bool:
-        return b"From: mailsync\n" in header
 
 
 def mail(n: int | str, body: str = "body\n", flags: Flags = NONE, date: int = NEW_YEAR) -> Message:

@@ -75,7 +75,6 @@ def test_mail_goes_through_all_formats_and_stays_the_same(home: Path, legs: Sequ
         assert first == _boxes(home, n + 1, legs[n + 1])
 
 
-@pytest.mark.xfail(strict=True, reason="the root of a Maildir++, made with its first mailbox, is a new INBOX next time")
 def test_nothing_is_left_to_do_after_a_maildirpp_was_made(home: Path) -> None:
     put(local(home, "0/*", format="mbox"), "0/box", [Mail(message())])
     configure(home, "".join(_config(("mbox", "maildir++"))))

@@ -104,14 +104,12 @@ def read_head(fd: int) -> bytes:
         data += more
 
 
-def identity_of(path: str, identify: Identify) -> MessageId | None:
-    """The id of the message in a file; None for what is never listed. OSError if it cannot be read."""
+def identity_of(path: str, identify: Identify) -> MessageId:
+    """The id of the message in a file. OSError if it cannot be read."""
     fd = open_quietly(path, os.O_NONBLOCK)  # a FIFO put there since the listing must not hang us
     try:
-        head = read_head(fd)
-        if identify.hidden(head):
-            return None
-        return identify(head) or identify.whole(LocalBody(fd, os.fstat(fd).st_size).chunks(wire=False))
+        id = identify(read_head(fd))
+        return identify.whole(LocalBody(fd, os.fstat(fd).st_size).chunks(wire=False)) if id is None else id
     finally:
         os.close(fd)
 

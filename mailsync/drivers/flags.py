@@ -35,6 +35,8 @@ class Name(NamedTuple):
 def split_name(name: str) -> Name:
     """Take a file name apart. `:1,` and what else is no list of flags belongs to the unique part."""
     unique, separator, info = name.rpartition(":2,")
+    if separator and "," not in info:
+        return Name(unique, separator, info, "")
     if not separator:
         for other in (";2,", "!2,"):
             unique, separator, info = name.rpartition(other)

@@ -168,8 +168,6 @@ class LocalStore:
         if not os.path.isdir(above):
             raise BoxError(f"{mailbox}: {above} is a file, nothing can be made below it")
         make_directories(os.path.dirname(place.path), fsync=self._fsync)
-        if place.above and not recognise(place.above, "maildir"):
-            by_name("maildir")(place.above, mailbox, fsync=self._fsync).create()
 
     def _listing(self, wanted: Wanted, identify: Identify) -> Listing | Failure:
         try:

@@ -17,6 +17,7 @@ from typing import ClassVar, TypeVar
 
 from ..errors import BoxError
 from ..model import (
+    HIDDEN,
     Appended,
     Entry,
     Failure,
@@ -102,7 +103,7 @@ class Maildir:
             except OSError as err:
                 unreadable.append(files.failure(uid, err))
                 continue
-            if id is not None:
+            if id != HIDDEN:
                 entries.append(Entry(uid, id, flags.of(names.where[uid])))
         return Listing(
             self.mailbox, entries, maildir_holds(keywords), token, self.validity(), unreadable=tuple(unreadable)

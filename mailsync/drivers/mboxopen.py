@@ -17,7 +17,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from ..errors import BoxError
-from ..model import Appended, Entry, Failure, FlagChange, Head, Holds, Identify, Known, Message, Uid
+from ..model import HIDDEN, Appended, Entry, Failure, FlagChange, Head, Holds, Identify, Known, Message, Uid
 from .files import FileError, sync_directory, to_wire, why, write_all
 from .locks import Lock
 from .mboxscan import Contents
@@ -96,12 +96,11 @@ class MboxBox:
                 yield Entry(uid, before.id, flags_of(raw))
                 continue
             header = plain_header(raw, self._contents.crlf)
-            if identify.hidden(header):
-                continue
             id = identify(header)
             if id is None:
                 id = identify.whole(self._body(span).chunks(wire=False))
-            yield Entry(uid, id, flags_of(raw))
+            if id != HIDDEN:
+                yield Entry(uid, id, flags_of(raw))
 
     def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
         names = self._current()

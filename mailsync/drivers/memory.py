@@ -10,6 +10,7 @@ from typing import Self
 
 from ..errors import BoxError
 from ..model import (
+    HIDDEN,
     Appended,
     BoxInfo,
     Entry,
@@ -154,9 +155,10 @@ def header_of(raw: bytes) -> bytes:
 def _listing(mailbox: Mailbox, box: MemoryBox, identify: Identify) -> Listing:
     entries = []
     for uid, stored in box.kept.items():
-        header = header_of(stored.raw)
-        if not identify.hidden(header):
-            id = identify(header) or identify.whole([stored.raw])
+        id = identify(header_of(stored.raw))
+        if id is None:
+            id = identify.whole([stored.raw])
+        if id != HIDDEN:
             entries.append(Entry(uid, id, stored.flags))
     return Listing(mailbox, entries, box.holds, validity=box.validity)
 

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from ..errors import BoxError
 from ..model import (
+    HIDDEN,
     NONE,
     SEEN,
     SYSTEM,
@@ -106,7 +107,7 @@ class Mh:
             except OSError as err:
                 unreadable.append(files.failure(uid, err))
                 continue
-            if id is not None:
+            if id != HIDDEN:
                 entries.append(Entry(uid, id, flags[number]))
         return Listing(self.mailbox, entries, self.holds(), token, self.validity(), tuple(unreadable))
 
@@ -163,7 +164,7 @@ class Mh:
         """BoxError if they cannot be read: all messages would seem to have lost their flags."""
         try:
             if self.sequences_file:
-                with open(self.sequences_file, "rb") as file:
+                with open(self.sequences_file, "rb", opener=files.open_quietly) as file:
                     return parse_sequences(file.read())
         except FileNotFoundError:
             pass

@@ -25,13 +25,10 @@ class _Shown:
     version: str = "msinfo"
 
     def __call__(self, header: bytes, /) -> MessageId | None:
-        return MessageId("")
+        return MessageId("any")
 
     def whole(self, chunks: Iterable[bytes], /) -> MessageId:
-        return MessageId("")
-
-    def hidden(self, header: bytes, /) -> bool:
-        return False
+        return MessageId("any")
 
 
 @dataclass

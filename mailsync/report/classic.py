@@ -64,7 +64,8 @@ class Classic:
             )
         for done in result.boxes():
             if done.failure:
-                self.problem(f"{result.plan.boxname}: cannot be created in {self._names[done.on]}: {done.failure.why}")
+                what = f"{result.plan.boxname}: cannot be created in {self._names[done.on]}: {done.failure.why}"
+                self.problem(what, done.failure.hint)
 
     def removed(self, boxname: Boxname, mailboxes: Sequence[tuple[str, Failure | None]]) -> None:
         lines = [f"  {printable(mailbox)}{' failed' if failure else ''}\n" for mailbox, failure in mailboxes]

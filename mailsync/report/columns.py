@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from unicodedata import combining, east_asian_width
+from unicodedata import category, east_asian_width
 
 from ..header import address, decoded, first
 from ..model import Head
@@ -40,12 +40,19 @@ def fit(text: str, width: int, least: int | None = None) -> str:
         return text[:width].ljust(least)
     used, cut = 0, len(text)
     for n, char in enumerate(text):
-        wide = 0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1
+        wide = _columns(char)
         if used + wide > width:
             cut = n
             break
         used += wide
     return text[:cut] + " " * (least - used)
+
+
+def _columns(char: str) -> int:
+    """How many a terminal gives this character. U+FE0F counts: it makes an emoji, two wide, of a narrow sign."""
+    if category(char) in ("Mn", "Me") and char != "\ufe0f":
+        return 0
+    return 2 if east_asian_width(char) in "WF" else 1
 
 
 def _shown(text: str) -> str:

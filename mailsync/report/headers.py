@@ -44,6 +44,3 @@ class Telling:
 
     def whole(self, chunks: Iterable[bytes], /) -> MessageId:
         return self.rule.whole(chunks)
-
-    def hidden(self, header: bytes, /) -> bool:
-        return self.rule.hidden(header)
