@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from contextlib import suppress
@@ -19,6 +20,7 @@ from .table import Row
 
 def main() -> int:
     options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # gigabytes would stay behind
     messages = options.messages or (1_000 if options.quick else 50_000)
     runs = options.runs or (1 if options.quick else 3)
     with tempfile.TemporaryDirectory(prefix="mailsync-bench-", dir=options.place) as path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ def write(path: Path, ids: int) -> None:
 
 
 def main(path: Path) -> None:
+    gc.set_threshold(100_000)  # as in a run
     raw = path.read_bytes()
     memory, _ = text.parse(raw, "msgid")
     tasks: list[Callable[[], object]] = [

@@ -84,26 +84,27 @@ def diff(case: Case, facts: Facts) -> BoxPlan:
     holds = case.holds
     complete = all(map(case.complete, Side))
     changes = []
-    remains = 0
+    quiet = 0
     for id in {**a, **b, **dict.fromkeys(case.seen)}:
         lines = case.seen.get(id, ())
         if id in several:
             members = several[id]
             if _settled(case, id, members):
-                remains += len(lines)
+                quiet += len(lines)
                 continue
             change = _group(case, id, lines, members, facts)
         else:
             ea, eb = a.get(id), b.get(id)
             if ea is not None and eb is not None and lines and ea.flags == eb.flags == lines[0].flags:
-                remains += 1
+                quiet += 1
                 continue
             change = _change(case, id, (Item(lines[0] if lines else None, ea, eb),), facts)
-        remains += _remaining(change)
         if change.steps or change.held or remember.lines(change, holds, complete) != lines:
             changes.append(change)
+        else:
+            quiet += change.remaining()
     found = {side: len(case.seen.keys() & single[side].keys()) for side in Side}
-    return BoxPlan(case.boxname, tuple(changes), remains, holds, case.seen, found, complete=complete)
+    return BoxPlan(case.boxname, tuple(changes), quiet, holds, case.seen, found, complete=complete)
 
 
 def merge(a: Flags, b: Flags, seen: Flags | None, holds: Mapping[Side, Holds]) -> Flags:
@@ -309,16 +310,3 @@ def _size(side: Side, entry: Entry, facts: Facts) -> int:
         return entry.size
     fact = facts.get((side, entry.uid))
     return fact.size if isinstance(fact, Fact) else 0
-
-
-def _remaining(change: Change) -> int:
-    gone = {(step.on, step.entry.uid) for step in change.steps if isinstance(step, Delete)}
-    copied = {step.entry.uid for step in change.steps if isinstance(step, Copy)}
-
-    def stays(item: Item) -> bool:
-        return any(
-            (entry := item.on(side)) is not None and ((side, entry.uid) not in gone or entry.uid in copied)
-            for side in Side
-        )
-
-    return sum(map(stays, change.items))

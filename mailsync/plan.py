@@ -127,13 +127,27 @@ class Change:
         return Change(self.key, tuple(done(i) if concerned(i) else i for i in self.items), self.steps, self.held)
 
 
+    def remaining(self) -> int:
+        """How many of its messages are on either side once all steps are done."""
+        gone = {(step.on, step.entry.uid) for step in self.steps if isinstance(step, Delete)}
+        copied = {step.entry.uid for step in self.steps if isinstance(step, Copy)}
+
+        def stays(item: Item) -> bool:
+            return any(
+                (entry := item.on(side)) is not None and ((side, entry.uid) not in gone or entry.uid in copied)
+                for side in Side
+            )
+
+        return sum(map(stays, self.items))
+
+
 @dataclass(frozen=True, slots=True)
 class BoxPlan:
     """What one box needs. Ids that need nothing at all are not in it."""
 
     boxname: Boxname
     changes: tuple[Change, ...]
-    remains: int  # distinct messages on either side once the plan is carried out
+    quiet: int  # messages that need nothing
     holds: Mapping[Side, Holds]
     seen: BoxSeen
     found: Mapping[Side, int]  # how many of the remembered ids each side holds
@@ -145,6 +159,11 @@ class BoxPlan:
     def steps(self) -> Iterator[Step]:
         for change in self.changes:
             yield from change.steps
+
+    @property
+    def remains(self) -> int:
+        """Distinct messages on either side once the plan is carried out."""
+        return self.quiet + sum(change.remaining() for change in self.changes)
 
     def held(self) -> Iterator[Held]:
         for change in self.changes:
