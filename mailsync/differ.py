@@ -103,8 +103,9 @@ def diff(case: Case, facts: Facts) -> BoxPlan:
             changes.append(change)
         else:
             quiet += change.remaining()
+    duplicates = sorted((step for change in changes for step in _duplicates(change)), key=_place_in(case))
     found = {side: len(case.seen.keys() & single[side].keys()) for side in Side}
-    return BoxPlan(case.boxname, tuple(changes), quiet, holds, case.seen, found, complete=complete)
+    return BoxPlan(case.boxname, tuple(changes), quiet, holds, case.seen, found, tuple(duplicates), complete=complete)
 
 
 def merge(a: Flags, b: Flags, seen: Flags | None, holds: Mapping[Side, Holds]) -> Flags:
@@ -279,6 +280,24 @@ def _with_united_flags(
             if entry is not None and (side, entry.uid) in rest:
                 true = real[side][entry.uid]
                 yield SetFlags(side, entry._replace(flags=true), entry.flags - true, true - entry.flags)
+
+
+def _duplicates(change: Change) -> Iterator[Delete]:
+    for step in (*change.steps, *(held.step for held in change.held)):
+        if isinstance(step, Delete) and step.why in (Why.DUPLICATE, Why.SAME_ID):
+            yield step
+
+
+def _place_in(case: Case) -> Callable[[Delete], int]:
+    """The order in which duplicates are told, as 5.2.7 does: that of the mailbox."""
+    places: dict[Side, dict[Uid, int]] = {}
+
+    def place(step: Delete) -> int:
+        if step.on not in places:
+            places[step.on] = {entry.uid: n for n, entry in enumerate(case.listings[step.on].entries)}
+        return places[step.on][step.entry.uid]
+
+    return place
 
 
 def _safe_order(step: Step) -> int:

@@ -26,7 +26,7 @@ from .model import (
 )
 from .msinfo.mailbox import Msinfo
 from .names import Patterns, order
-from .plan import Copy, Delete, SetFlags, Why
+from .plan import Copy, Delete, SetFlags
 from .report import Compared, Listed, Report, Summary
 from .stores import Store
 
@@ -120,8 +120,9 @@ def _compared(stores: look.Stores, boxname: Boxname, listing: Listing, seen: Box
     asked = differ.questions(case)
     read = look.facts(stores, boxname, {HERE: asked[HERE]})
     facts = {**read, **_remembered_facts(seen, _first_digests(listing, read))}
-    steps = list(differ.diff(case, facts).steps())
-    duplicates = [s for s in steps if isinstance(s, Delete) and s.on is HERE and s.why is Why.DUPLICATE]
+    plan = differ.diff(case, facts)
+    steps = list(plan.steps())
+    duplicates = [step for step in plan.duplicates if step.on is HERE]
     new = sum(isinstance(s, Copy) and s.to is REMEMBERED for s in steps)
     deleted = sum(isinstance(s, Delete) and s.on is REMEMBERED for s in steps)
     flagged = sum(isinstance(s, SetFlags) and s.on is REMEMBERED for s in steps)

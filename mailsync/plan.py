@@ -126,7 +126,6 @@ class Change:
 
         return Change(self.key, tuple(done(i) if concerned(i) else i for i in self.items), self.steps, self.held)
 
-
     def remaining(self) -> int:
         """How many of its messages are on either side once all steps are done."""
         gone = {(step.on, step.entry.uid) for step in self.steps if isinstance(step, Delete)}
@@ -151,6 +150,7 @@ class BoxPlan:
     holds: Mapping[Side, Holds]
     seen: BoxSeen
     found: Mapping[Side, int]  # how many of the remembered ids each side holds
+    duplicates: tuple[Delete, ...] = ()  # those among the steps, held ones too, in the order of the mailbox
     exists: bool = True  # on at least one side
     complete: bool = True  # both sides were listed without a message that could not be read
     create: tuple[Side, ...] = ()

@@ -954,7 +954,6 @@ def test_51_deletions_are_held_and_the_rest_is_done(mails: Path) -> None:
     assert run("mail").code == 4
 
 
-@pytest.mark.xfail(strict=True, reason="the guard holds deletions but leaves BoxPlan.remains as it was")
 def test_messages_whose_deletion_is_held_remain(mails: Path) -> None:
     drop(many(mails, 60)[:51])
 

@@ -113,14 +113,14 @@ def test_mailbox_without_the_prefix_is_an_error_that_names_both(home: Path) -> N
 
 @pytest.mark.parametrize("name", ["v1.2", "lists/v1.2", "a=b", "a.=2Eb"])
 def test_name_with_a_dot_stays_one_name_where_dots_part_levels(home: Path, name: str) -> None:
-    """It split the name, or refused it. (The root of the Maildir++ is INBOX.)"""
+    """It split the name, or refused it."""
     configure(home, CONFIG.replace("%", "*").replace("store b { pat b/*", "store b { format maildir++ pat b/*"))
     put(home / "a" / name, mail(1))
     first = ours("ab")
     again = ours("ab")
 
     assert (0, 0) == (first.code, again.code)
-    assert ["INBOX", name] == boxes(home / "a")
+    assert [name] == boxes(home / "a")
     assert f"{name}: \n1 copied a->b.\n" in first.out
     assert f"{name}: \n1 remains.\n" in again.out
     assert f"{name}\n" in ours("b").out

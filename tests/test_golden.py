@@ -321,6 +321,7 @@ SAME: list[tuple[Scenario, str]] = [
     (boxes_named_by_year, "a"),
     (boxes_named_by_year, "ab"),
     (duplicates_in_another_order, "ab"),
+    (duplicates_in_another_order, "-m ab"),
     (duplicates_in_another_order, "-m a"),
     (nested, "a"),
     (nested, "-m a"),
@@ -392,19 +393,9 @@ SAME: list[tuple[Scenario, str]] = [
     (big_ones, "-s ab"),
     (big_ones, "-t md5 -M ab"),
     (edge_of_the_limit, "ab"),
-]
-
-
-KNOWN_IS_NEW = "diff: a known message that has a duplicate counts as new"
-ORDER = "duplicates are told by id, not in the order in which they lie in the mailbox"
-NOT_YET: list[tuple[Scenario, str, str]] = [
-    (duplicate_of_a_known_one, "ab a", KNOWN_IS_NEW),
-    (duplicate_of_a_known_one, "-m ab a", KNOWN_IS_NEW),
-    (two_duplicates, "-M ab b", KNOWN_IS_NEW),
-    (duplicates_in_another_order, "-m ab", ORDER),
-]
-XFAIL = [
-    pytest.param(scenario, line, marks=pytest.mark.xfail(strict=True, reason=why)) for scenario, line, why in NOT_YET
+    (duplicate_of_a_known_one, "ab a"),
+    (duplicate_of_a_known_one, "-m ab a"),
+    (two_duplicates, "-M ab b"),
 ]
 
 
@@ -412,7 +403,7 @@ def name(value: object) -> str:
     return str(getattr(value, "__name__", value))
 
 
-@pytest.mark.parametrize(("scenario", "line"), [*SAME, *XFAIL], ids=name)
+@pytest.mark.parametrize(("scenario", "line"), SAME, ids=name)
 def test_stdout_is_that_of_5_2_7(home: Path, original: str, scenario: Scenario, line: str) -> None:
     configure(home)
     scenario(Home(home, original))

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 
 from ..errors import MailsyncError
 from ..model import Boxname, Failure, MessageId, Side
-from ..plan import BoxPlan, Change, Copy, Delete, Done, Failed, SetFlags, Step, Why
+from ..plan import BoxPlan, Change, Copy, Delete, Done, Failed, SetFlags, Step
 from . import BoxResult, Compared, Listed, Summary, in_words, traced
 from .columns import ID, fit, message
 from .out import Out
 from .printable import printable, printable_lines
 from .progress import NoProgress, Progress
 
-DUPLICATES = (Why.DUPLICATE, Why.SAME_ID)
 LEFT_OUT = ("ign. del", "too big")  # held copies that 5.2.7 told of, too
 
 
@@ -81,7 +80,7 @@ class Classic:
                 yield f"Creating {boxname} in {self._names[created.on]}\n"
         yield f"\n *** {boxname} ***\n\n" if self.details else f"{boxname}: "
         for side in Side:
-            duplicates = [step for step in _all(plan) if _is_duplicate(step) and step.on is side]
+            duplicates = [step for step in plan.duplicates if step.on is side]
             if duplicates:
                 yield from self._duplicates(result, duplicates, self._names[side])
         yield from self._arrivals(result)
@@ -250,15 +249,6 @@ def _id(step: Step) -> str:
 def _shown_id(id: MessageId) -> str:
     """-M: of an md5 the bare sum."""
     return fit(printable(id.removeprefix("<>, md5: <").removesuffix(">") if id.startswith("<>,") else id), ID)
-
-
-def _all(plan: BoxPlan) -> Iterator[Step]:
-    yield from plan.steps()
-    yield from (held.step for held in plan.held())
-
-
-def _is_duplicate(step: Step) -> bool:
-    return isinstance(step, Delete) and step.why in DUPLICATES
 
 
 def _doing(step: Step, names: Mapping[Side, str]) -> str:
