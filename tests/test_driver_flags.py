@@ -11,7 +11,7 @@ from mailsync.drivers.flags import (
     SequenceChange,
     add_keywords,
     change_letters,
-    delivery_order,
+    in_delivery_order,
     edit_sequences,
     flags_by_number,
     letter_table,
@@ -112,7 +112,7 @@ def test_flags_without_letter_are_new_keywords_only() -> None:
 def test_names_sort_by_the_second_of_delivery_then_by_text() -> None:
     names = ["10.b", "9.z", "odd", "10.a"]
 
-    assert ["odd", "9.z", "10.a", "10.b"] == sorted(names, key=delivery_order)
+    assert ["odd", "9.z", "10.a", "10.b"] == in_delivery_order(names)
 
 
 # ---- MH --------------------------------------------------------------------------------------------------------------

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -41,6 +44,7 @@ class Laws(RuleBasedStateMachine):
         self.may_go: set[Where] = set()  # a user has deleted it, somewhere, once
         self.must_go: set[Where] = set()  # it was settled, and a user deleted it: gone after the next whole run
         self.trusted = True  # the cache belongs to the memory: what came back under a known id is known to be new
+        self.known: set[tuple[str, str]] = set()  # (box, id) that both sides had at once: it may be remembered
         self.settled: set[Where] = set()  # on both sides at the end of a whole run, and nothing came since
 
     def teardown(self) -> None:
@@ -67,6 +71,30 @@ class Laws(RuleBasedStateMachine):
             self.forget(side, box, uid, digest)
             if (box, digest) in self.settled and DELETED not in flags:
                 self.must_go.add((box, digest))
+
+    def take(self, side: Side, box: str, mail: Mail) -> None:
+        """As `delete`, for scenarios that know which one."""
+        for uid, digest, _ in self.those(side, box, mail):
+            self.forget(side, box, uid, digest)
+            if (box, digest) in self.settled:
+                self.must_go.add((box, digest))
+
+    def take_something_settled(self) -> None:
+        """What the memory knew before the run that was cut off, it must know after it."""
+        for box, digest in sorted(self.settled & set(self.by_content(Side.A)) & set(self.by_content(Side.B)))[:1]:
+            self.take(Side.A, box, BY_DIGEST[digest])
+
+    def mark(self, side: Side, box: str, mail: Mail, flags: Flags) -> None:
+        for uid, _, _ in self.those(side, box, mail):
+            self.world.flag(side, box, uid, flags, frozenset())
+
+    def veil(self, side: Side, box: str, mail: Mail) -> None:
+        for uid, _, _ in self.those(side, box, mail):
+            self.world.unreadable.add((side, self.world.mailbox(side, box), uid))
+
+    def those(self, side: Side, box: str, mail: Mail) -> list[tuple[Uid, str, Flags]]:
+        messages = self.world.messages(side, box)
+        return [(uid, digest, flags) for uid, (digest, flags) in messages.items() if digest == mail.digest]
 
     @rule(side=SIDES, box=BOXES, flag=ANY_FLAG, on=st.booleans(), data=st.data())
     def flag(self, side: Side, box: str, flag: str, on: bool, data: st.DataObject) -> None:
@@ -128,23 +156,29 @@ class Laws(RuleBasedStateMachine):
         same = {(box, digest) for digest, mail in BY_DIGEST.items() if mail.id == id}
         self.settled -= same
         self.must_go -= same
-        if not self.trusted:
+        if not self.trusted and (box, id) in self.known:
             self.may_go |= same
 
     def doubt(self) -> None:
-        """Nothing but the memory tells now what a message on one side alone is: it may be one that was deleted."""
+        """Only the memory tells now of a message on one side that it is new: not if its id is a known one."""
         self.trusted = False
+        self.note_known()
         a, b = (set(self.by_content(side)) for side in Side)
-        self.may_go |= a ^ b
+        self.may_go |= {(box, digest) for box, digest in a ^ b if (box, BY_DIGEST[digest].id) in self.known}
+
+    def note_known(self) -> None:
+        a, b = ({(box, BY_DIGEST[digest].id) for box, digest in self.by_content(side)} for side in Side)
+        self.known |= a & b
 
     # ---- runs ----------------------------------------------------------------------------------------------------
 
     @rule()
     def sync(self) -> None:
         assert told(self.world.plan()) == told(self.world.mirrored().plan(), turned=True)
-        before = self.on_any_side()
+        before = self.on_each_side()
         self.world.sync(FREELY)
         self.check_nothing_lost(before)
+        self.note_known()
         self.trusted = True
         assert [] == self.world.plan()
         for side in Side:
@@ -160,9 +194,9 @@ class Laws(RuleBasedStateMachine):
 
     @rule()
     def sync_without_deleting(self) -> None:
-        before = self.on_any_side()
+        before = self.on_each_side()
         self.world.sync(Options(delete=False, allow_mass_delete=10**6))
-        assert before <= self.on_any_side()
+        assert all(before[side] <= set(self.by_content(side)) for side in Side)
 
     @rule(n=st.integers(0, 12))
     def sync_killed(self, n: int) -> None:
@@ -173,7 +207,7 @@ class Laws(RuleBasedStateMachine):
         self.sync_cut_off(Switch(n, interrupt=True), KeyboardInterrupt)
 
     def sync_cut_off(self, switch: Switch, how: type[BaseException]) -> None:
-        before = self.on_any_side()
+        before = self.on_each_side()
         with suppress(how):
             self.world.sync(FREELY, switch)
         self.check_nothing_lost(before)
@@ -200,6 +234,9 @@ class Laws(RuleBasedStateMachine):
     def on_any_side(self) -> set[Where]:
         return {where for side in Side for where in self.by_content(side)}
 
+    def on_each_side(self) -> dict[Side, set[Where]]:
+        return {side: set(self.by_content(side)) for side in Side}
+
     def by_content(self, side: Side) -> Counter[Where]:
         counts: Counter[Where] = Counter()
         for (box, digest, _), n in self.world.copies(side).items():
@@ -213,9 +250,11 @@ class Laws(RuleBasedStateMachine):
             for side in Side
         )
 
-    def check_nothing_lost(self, before: set[Where]) -> None:
-        lost = before - self.on_any_side() - self.may_go
-        assert not lost, f"lost: {lost}"
+    def check_nothing_lost(self, before: dict[Side, set[Where]]) -> None:
+        """What no user deleted anywhere stays on each side that had it."""
+        for side, had in before.items():
+            lost = had - set(self.by_content(side)) - self.may_go
+            assert not lost, f"lost on {side}: {lost}"
 
     def check_equal(self) -> None:
         """Both stores hold the same, but for flags that one cannot hold, and for new mail marked \\Deleted."""
@@ -246,6 +285,100 @@ def _flags(step: Copy | SetFlags | Delete) -> tuple[str, ...]:
             return (*sorted(add), "-", *sorted(remove))
         case Delete(why=why):
             return (why.value,)
+
+
+# ---- every kill point of some scenarios ------------------------------------------------------------------------------
+
+ONE, TWO, THREE = Mail("m1", "one"), Mail("m2", "two"), Mail("m3", "three")
+Scenario = Callable[[Laws], None]
+
+
+def new_mail_on_both_sides(laws: Laws) -> None:
+    laws.deliver(Side.A, "x", ONE, frozenset({SEEN}))
+    laws.deliver(Side.B, "x", TWO, frozenset())
+    laws.deliver(Side.B, "y", THREE, frozenset({FLAGGED}))
+
+
+def deleted_on_both_sides(laws: Laws) -> None:
+    new_mail_on_both_sides(laws)
+    laws.sync()
+    laws.take(Side.A, "x", ONE)
+    laws.take(Side.B, "x", TWO)
+    laws.deliver(Side.A, "y", Mail("", "one"), frozenset())
+
+
+def moved_and_flagged(laws: Laws) -> None:
+    new_mail_on_both_sides(laws)
+    laws.sync()
+    laws.take(Side.A, "x", ONE)
+    laws.deliver(Side.A, "y", ONE, frozenset({SEEN, "kw"}))
+    laws.mark(Side.B, "x", TWO, frozenset({SEEN}))
+
+
+def draft_saved_again(laws: Laws) -> None:
+    laws.save_draft(Side.A, "x", Mail("m1", "one"))
+    laws.sync()
+    laws.save_draft(Side.A, "x", Mail("m1", "two"))
+
+
+def several_with_one_id(laws: Laws) -> None:
+    laws.deliver(Side.A, "x", Mail("m1", "one"), frozenset())
+    laws.deliver(Side.A, "x", Mail("m1", "two"), frozenset())
+    laws.deliver(Side.A, "x", Mail("m1", "two"), frozenset({SEEN}))
+    laws.sync()
+    laws.take(Side.B, "x", Mail("m1", "one"))
+    laws.deliver(Side.B, "x", Mail("m1", "three"), frozenset())
+
+
+def flagged_and_deleted_after_the_original_ran(laws: Laws) -> None:
+    laws.deliver(Side.A, "x", ONE, frozenset({FLAGGED}))
+    laws.deliver(Side.A, "x", TWO, frozenset())
+    laws.sync()
+    laws.turn_of_original()
+    laws.take(Side.B, "x", ONE)
+
+
+def unreadable_for_a_while(laws: Laws) -> None:
+    new_mail_on_both_sides(laws)
+    laws.sync()
+    laws.veil(Side.A, "x", ONE)
+    laws.deliver(Side.A, "x", THREE, frozenset())
+
+
+SCENARIOS: list[Scenario] = [
+    new_mail_on_both_sides,
+    deleted_on_both_sides,
+    moved_and_flagged,
+    draft_saved_again,
+    several_with_one_id,
+    flagged_and_deleted_after_the_original_ran,
+    unreadable_for_a_while,
+]
+
+
+@pytest.mark.parametrize("interrupt", [False, True], ids=["killed", "interrupted"])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_laws_hold_at_every_kill_point(scenario: Scenario, interrupt: bool) -> None:
+    check_kill_points(scenario, interrupt)
+
+
+def check_kill_points(scenario: Scenario, interrupt: bool = False, machine: type[Laws] = Laws) -> None:
+    """Cut the run off before its first change, its second, ...; each time, later runs must end as the laws say."""
+    for n in count():
+        laws = machine()
+        try:
+            laws.begin(Holds(any_keyword=True))
+            scenario(laws)
+            switch = Switch(n, interrupt)
+            laws.sync_cut_off(switch, KeyboardInterrupt if interrupt else Killed)
+            laws.show()
+            laws.take_something_settled()
+            laws.sync()
+            laws.sync()
+        finally:
+            laws.teardown()
+        if switch.left:
+            return
 
 
 TestLaws = Laws.TestCase

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -11,10 +12,11 @@ from itertools import islice
 from typing import TypeVar
 
 from ..model import Appended, Failure, Flags, Message, Uid
-from .files import FileError, LineEnds, failure, remove, sync_directory, sync_file, why, write_all
+from .files import FileError, LineEnds, failure, remove, sync_directory, why, write_all
 
 BATCH = 500  # messages made durable together, or
 BATCH_BYTES = 32 * 1024 * 1024
+OPEN_SHARE = 4  # a batch keeps at most one in so many of the files open that a process may: both sides may deliver
 
 T = TypeVar("T")
 
@@ -45,6 +47,22 @@ class Staged:
     path: str
     size: int
     wire_size: int
+    fd: int | None  # open until it is durable: to open 10,000 files again takes as long as to write them
+
+    def sync(self) -> None:
+        """Wait until it is on the disk, if that was wanted; closed in any case, OSError included."""
+        fd, self.fd = self.fd, None
+        if fd is not None:
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def discard(self) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+        remove(self.path)
 
 
 def deliver(
@@ -61,22 +79,28 @@ def deliver(
     """
     batch: list[Staged | Failure] = []
     weight = 0
+    most = _batch_size() if fsync else BATCH
     try:
         for message in messages:
             staged = _stage(message, temporary, fsync)
             batch.append(staged)
             weight += 0 if isinstance(staged, Failure) else staged.size
-            if len(batch) >= BATCH or weight >= BATCH_BYTES:
-                answers = _settle(batch, place, fsync)
+            if len(batch) >= most or weight >= BATCH_BYTES:
+                answers = _settle(batch, place)
                 batch, weight = [], 0
                 yield from answers
-        answers = _settle(batch, place, fsync)
+        answers = _settle(batch, place)
         batch = []
         yield from answers
     finally:
         for staged in batch:
             if not isinstance(staged, Failure):
-                remove(staged.path)
+                staged.discard()
+
+
+def _batch_size() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return BATCH if limit == resource.RLIM_INFINITY else max(1, min(BATCH, limit // OPEN_SHARE))
 
 
 def _stage(message: Message, temporary: Callable[[], str], fsync: bool) -> Staged | Failure:
@@ -85,33 +109,35 @@ def _stage(message: Message, temporary: Callable[[], str], fsync: bool) -> Stage
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as err:
         return Failure(message.uid, why(err))
-    count = LineEnds()
+    staged = Staged(message.uid, message.flags, path, 0, 0, fd)
     try:
-        try:
-            for chunk in message.body.chunks(wire=False):
-                write_all(fd, chunk)
-                count.add(chunk)
-            with suppress(OSError, OverflowError):  # a date that no file can have: it keeps today's
-                os.utime(fd, (time.time(), message.date))
-            if fsync and hasattr(os, "posix_fadvise"):
-                # Starts writing to the disk now, so that the fsyncs of the batch find little left to wait for.
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
+        count = LineEnds()
+        for chunk in message.body.chunks(wire=False):
+            write_all(fd, chunk)
+            count.add(chunk)
+        staged.size, staged.wire_size = count.size, count.wire_size
+        with suppress(OSError, OverflowError):  # a date that no file can have: it keeps today's
+            os.utime(fd, (time.time(), message.date))
+        if not fsync:
+            staged.fd = None
             os.close(fd)
+        elif hasattr(os, "posix_fadvise"):
+            # Starts writing to the disk now, so that the fsyncs of the batch find little left to wait for.
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     except FileError as err:
-        remove(path)
+        staged.discard()
         return Failure(message.uid, why(err))
     except BaseException:
-        remove(path)
+        staged.discard()
         raise
-    return Staged(message.uid, message.flags, path, count.size, count.wire_size)
+    return staged
 
 
 def _settle(
-    batch: Sequence[Staged | Failure], place: Callable[[Sequence[Staged]], Sequence[Uid | Failure]], fsync: bool
+    batch: Sequence[Staged | Failure], place: Callable[[Sequence[Staged]], Sequence[Uid | Failure]]
 ) -> list[Appended | Failure]:
     """The answers of a batch, in its order."""
-    synced = [_synced(staged) if fsync else staged for staged in batch]
+    synced = [_synced(staged) for staged in batch]
     ready = [staged for staged in synced if not isinstance(staged, Failure)]
     try:
         placed: Iterator[Uid | Failure] = iter(place(ready) if ready else ())
@@ -134,8 +160,8 @@ def _settle(
 def _synced(staged: Staged | Failure) -> Staged | Failure:
     if isinstance(staged, Staged):
         try:
-            sync_file(staged.path)
+            staged.sync()
         except OSError as err:
-            remove(staged.path)
+            staged.discard()
             return Failure(staged.source, why(err))
     return staged

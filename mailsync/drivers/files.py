@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,9 @@ LOCK_STALE = 120.0  # seconds; Dovecot's limit for its small files
 
 PLAINLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
 QUIETLY = PLAINLY | getattr(os, "O_NOATIME", 0)
+
+# The one literal in front lets the search hop from line to line; two would be sought byte by byte.
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 
 T = TypeVar("T")
 
@@ -86,17 +90,13 @@ def scan(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
 
 def read_head(fd: int) -> bytes:
     """The header block of a message, with the end of its last line and without the blank line."""
-    data = os.pread(fd, HEAD, 0)
-    size, more = HEAD, data
+    data = more = os.pread(fd, HEAD, 0)
+    size = HEAD
     while True:
-        end = data.find(b"\n\n")
-        if b"\r" in data:  # looked for only here: on 50,000 plain heads a second search would be half the time
-            crlf = data.find(b"\n\r\n")
-            end = min(end, crlf) if end >= 0 and crlf >= 0 else max(end, crlf)
         if data.startswith((b"\n", b"\r\n")):
             return b""
-        if end >= 0:
-            return data[: end + 1]
+        if end := _BLANK_LINE.search(data):
+            return data[: end.start() + 1]
         if not more or len(data) >= LONGEST_HEAD:
             return data
         size = min(8 * size, LONGEST_HEAD)
@@ -245,21 +245,16 @@ def write_all(fd: int, data: bytes) -> None:
         raise FileError(err.errno, err.strerror) from err
 
 
-def sync_file(path: str) -> None:
+def sync_directory(path: str) -> None:
+    """Make what was created, renamed or removed in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_directory(path: str) -> None:
-    """Make what was created, renamed or removed in a directory durable."""
-    try:
-        sync_file(path)
     except OSError as err:
         if err.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
             raise
+    finally:
+        os.close(fd)
 
 
 def make_directories(path: str, *, fsync: bool) -> None:

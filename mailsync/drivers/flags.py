@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from operator import methodcaller
+from typing import NamedTuple, TypeVar
 
 from ..model import ANSWERED, DELETED, DRAFT, FLAGGED, NONE, SEEN, SYSTEM, Flags, Holds
 
@@ -17,6 +18,7 @@ UNSEEN = "unseen"
 SEQUENCES: Mapping[str, str] = {"replied": ANSWERED, "flagged": FLAGGED, "draft": DRAFT, "deleted": DELETED}
 RESERVED = frozenset({"all", "cur", "first", "last", "new", "next", "prev", UNSEEN, *SEQUENCES})  # cur is no flag
 
+Unique = TypeVar("Unique", bound=str)
 Ranges = list[tuple[int, int]]  # sorted, both ends included, no two that touch
 
 
@@ -48,6 +50,12 @@ def split_name(name: str) -> Name:
     return Name(unique, separator, letters, comma + extra)
 
 
+def split_unique(name: str) -> tuple[str, str]:
+    """The unique part and the separator alone, and twice as fast as `split_name`: a listing does it 50,000 times."""
+    unique, separator, info = name.rpartition(":2,")
+    return (unique, separator) if separator and "," not in info else split_name(name)[:2]
+
+
 def letter_table(keywords: Mapping[int, str]) -> dict[str, str]:
     """What each letter means in a Maildir with these keywords."""
     return {**{chr(ord("a") + i): name for i, name in keywords.items() if i < MOST_KEYWORDS}, **LETTERS}
@@ -66,13 +74,12 @@ class FlagsReader:
     def of(self, where: str) -> Flags:
         if where.startswith("new/"):
             return NONE
-        info = where[where.rfind(",") :]  # enough to tell equal ones; `split_name` says what it means
-        flags = self._known.get(info)
+        _, separator, info = where.rpartition(":2,")
+        letters = info.partition(",")[0] if separator else split_name(where).letters
+        flags = self._known.get(letters)
         if flags is None:
-            name = split_name(where)
-            flags = frozenset(self._table[letter] for letter in name.letters if letter in self._table)
-            if name.separator.endswith(info[:1]) and not name.extra:
-                self._known[info] = flags
+            flags = frozenset(self._table[letter] for letter in letters if letter in self._table)
+            self._known[letters] = flags
         return flags
 
 
@@ -98,9 +105,11 @@ def maildir_holds(keywords: Mapping[int, str]) -> Holds:
     return Holds(flags=SYSTEM | frozenset(table.values()), any_keyword=len(table) < MOST_KEYWORDS + len(LETTERS))
 
 
-def delivery_order(unique: str) -> tuple[int, str]:
-    """Sorts by the second of delivery, with which a unique name begins (more digits: later), then by text."""
-    return unique.find("."), unique
+def in_delivery_order(uniques: Iterable[Unique]) -> list[Unique]:
+    """Sorted by the second of delivery, with which a unique name begins (more digits: later), then by text."""
+    found = sorted(uniques)
+    found.sort(key=methodcaller("find", "."))  # keeps the order of those with equally many digits
+    return found
 
 
 def parse_keywords(text: bytes) -> dict[int, str]:

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import count
 from typing import ClassVar, TypeVar
 
@@ -30,6 +30,7 @@ from ..model import (
     Listing,
     Mailbox,
     Message,
+    MessageId,
     Token,
     Uid,
 )
@@ -38,11 +39,12 @@ from .flags import (
     FlagsReader,
     add_keywords,
     change_letters,
-    delivery_order,
+    in_delivery_order,
     letter_table,
     maildir_holds,
     parse_keywords,
     split_name,
+    split_unique,
     without_letter,
 )
 
@@ -93,18 +95,18 @@ class Maildir:
             Failure(uid, f"{other} has the unique name of another message", "Rename one of the two by hand.")
             for uid, other in names.twins.items()
         ]
-        identity = partial(files.identity_of, identify=identify)
-        for uid in sorted(names.where, key=delivery_order):
-            before = known.get(uid) if known else None
+        for uid in in_delivery_order(names.where):
             try:
-                id = before.id if before else names.try_on(uid, identity)
+                before = known.get(uid) if known else None
+                id = before.id if before else names.identity(uid, identify)
             except FileNotFoundError:
                 continue  # removed just now
             except OSError as err:
                 unreadable.append(files.failure(uid, err))
                 continue
-            if id != HIDDEN:
-                entries.append(Entry(uid, id, flags.of(names.where[uid])))
+            where = names.where.get(uid)  # None: the last look at the names did not find it any more
+            if id != HIDDEN and where:
+                entries.append(Entry(uid, id, flags.of(where)))
         return Listing(
             self.mailbox, entries, maildir_holds(keywords), token, self.validity(), unreadable=tuple(unreadable)
         )
@@ -240,8 +242,8 @@ class OpenMaildir:
     def _temporary(self) -> str:
         # The parts of equal length sort in the order of delivery, which is the order of the mailbox.
         seconds, rest = divmod(time.time_ns(), 10**9)
-        host = socket.gethostname().replace("/", r"\057").replace(":", r"\072")
-        return self._box.at("tmp", f"{seconds}.M{rest // 1000:06}P{os.getpid()}Q{next(_counter)}.{host}")
+        name = f"{seconds}.M{rest // 1000:06}P{os.getpid()}Q{next(_counter)}.{_host()}"
+        return f"{self._box.path}/tmp/{name}"
 
     def _place(self, batch: Sequence[delivery.Staged]) -> Sequence[Uid | Failure]:
         trouble = self._learn(flag for staged in batch for flag in staged.flags)
@@ -336,6 +338,15 @@ class Names:
         except OSError as err:
             raise BoxError(f"{self._mailbox}: cannot be listed: {files.why(err)}") from err
 
+    def identity(self, uid: Uid, identify: Identify) -> MessageId:
+        """`try_on`, in haste while a message lies where it lay: nearly all of 50,000 do."""
+        if where := self.where.get(uid):
+            try:
+                return files.identity_of(f"{self._path}/{where}", identify)
+            except FileNotFoundError:
+                pass
+        return self.try_on(uid, partial(files.identity_of, identify=identify))
+
     def try_on(self, uid: Uid, act: Callable[[str], T]) -> T:
         """What `act` gives for the path of a message, looked for again if it was renamed. FileNotFoundError: gone."""
         for _ in range(TRIES):
@@ -353,19 +364,21 @@ class Names:
 
     def _scan(self) -> None:
         self.where, self.links, self.twins = {}, {}, {}
+        where = self.where
         separators = set()
         for part in ("new", "cur"):  # in this order a message on its way to cur is met at least once
             with files.scan(os.path.join(self._path, part)) as found:
                 for entry in found:
-                    if entry.name.startswith(".") or not entry.is_file():
+                    name = entry.name
+                    if name[0] == "." or not entry.is_file():
                         continue
-                    name = split_name(entry.name)
-                    uid = Uid(name.unique)
-                    separators.add(name.separator)
-                    if uid in self.where:
-                        self._met_again(uid, f"{part}/{entry.name}")
+                    unique, separator = split_unique(name)
+                    uid = Uid(unique)
+                    separators.add(separator)
+                    if uid in where:
+                        self._met_again(uid, f"{part}/{name}")
                     else:
-                        self.where[uid] = f"{part}/{entry.name}"
+                        where[uid] = f"{part}/{name}"
         self.separator = next((s for s in (":2,", ";2,", "!2,") if s in separators), ":2,")
 
     def _met_again(self, uid: Uid, where: str) -> None:
@@ -384,6 +397,11 @@ class Names:
             return os.stat(os.path.join(self._path, where)).st_ino
         except FileNotFoundError:
             return None
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname().replace("/", r"\057").replace(":", r"\072")
 
 
 def _bookkeeping(name: str) -> bool:

@@ -10,17 +10,17 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import NamedTuple
 
 from ..errors import BoxError
 from ..model import HIDDEN, Appended, Entry, Failure, FlagChange, Head, Holds, Identify, Known, Message, Uid
 from .files import FileError, sync_directory, to_wire, why, write_all
 from .locks import Lock
-from .mboxscan import Contents
+from .mboxkept import State, keep, kept
+from .mboxscan import Contents, Edit, forget
 from .mboxspool import Spool, SpoolError, Tail, beside, remove_spool, unfinished
 from .mboxtext import (
     CHUNK,
@@ -57,12 +57,6 @@ class MboxBody:
         return to_wire(chunks) if wire else chunks
 
 
-class Edit(NamedTuple):
-    start: int
-    end: int
-    new: bytes
-
-
 class MboxBox:
     """An open mbox. What is known of the file is read anew whenever the file is not what it was."""
 
@@ -75,11 +69,13 @@ class MboxBox:
 
     def close(self) -> None:
         """Bodies cannot be read any more."""
+        if self._lasting:
+            keep(self._lock.path, self._state, self._contents)
         for map_ in self._maps:
             map_.close()
 
     def __len__(self) -> int:
-        return len(self._contents.spans)
+        return len(self._contents)
 
     @property
     def holds(self) -> Holds:
@@ -87,20 +83,21 @@ class MboxBox:
 
     @property
     def validity(self) -> str | None:
-        return str(self._stamp[0])
+        return str(self._inode)
 
     def entries(self, identify: Identify, known: Known) -> Iterator[Entry]:
-        for uid, span in self._contents.names().items():
-            raw = self._contents.raw_header(span)
-            if before := known.get(uid):
-                yield Entry(uid, before.id, flags_of(raw))
-                continue
-            header = plain_header(raw, self._contents.crlf)
-            id = identify(header)
+        names, contents = self._current(), self._contents
+        for number, (uid, span) in enumerate(names.items(), 1):
+            header, flags = plain_header(contents.raw_header(span), contents.crlf)
+            before = known.get(uid)
+            id = before.id if before else identify(header)
             if id is None:
                 id = identify.whole(self._body(span).chunks(wire=False))
             if id != HIDDEN:
-                yield Entry(uid, id, flags_of(raw))
+                yield Entry(uid, id, flags)
+            if number % 1000 == 0:
+                forget(contents.data)
+        forget(contents.data)
 
     def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
         names = self._current()
@@ -115,7 +112,8 @@ class MboxBox:
         names = self._current()
         for uid in uids:
             if span := names.get(uid):
-                yield Head(uid, plain_header(self._contents.raw_header(span), self._contents.crlf), self._date(span))
+                header, _ = plain_header(self._contents.raw_header(span), self._contents.crlf)
+                yield Head(uid, header, self._date(span))
             else:
                 yield _gone(uid)
 
@@ -155,11 +153,15 @@ class MboxBox:
 
     def _load(self) -> None:
         """ValueError if it is no mbox."""
-        self._stamp = self._state()
-        self._contents = Contents(self._data(None if self._write else unfinished(self._lock.path, self._lock.fd)))
+        self._changed()
+        tail = None if self._write else unfinished(self._lock.path, self._lock.fd)
+        lasting = tail is None and self._state.lasting()
+        data = self._data(tail)
+        self._contents = (kept(self._lock.path, self._state, data) if lasting else None) or Contents(data)
+        self._lasting = lasting
 
     def _data(self, tail: Tail | None = None) -> Source:
-        size = tail.start if tail else self._stamp[1]
+        size = tail.start if tail else self._state.size
         data: Source = b""
         if size:
             # A map has a descriptor of its own: closing it early may drop the lock, keeping it uses them up.
@@ -167,21 +169,17 @@ class MboxBox:
                 self._maps.pop(0).close()
             data = mmap.mmap(self._lock.fd, size, access=mmap.ACCESS_READ)
             self._maps.append(data)
-        if tail and tail.end < self._stamp[1]:  # rare enough to hold the file in memory
-            data = data[0:size] + tail.gap + os.pread(self._lock.fd, self._stamp[1] - tail.end, tail.end)
+        if tail and tail.end < self._state.size:  # rare enough to hold the file in memory
+            data = data[0:size] + tail.gap + os.pread(self._lock.fd, self._state.size - tail.end, tail.end)
         return data
 
-    def _state(self) -> tuple[int, int, int]:
-        found = os.fstat(self._lock.fd)
-        return found.st_ino, found.st_size, found.st_mtime_ns
-
-    def _current(self) -> dict[Uid, Span]:
+    def _current(self) -> Mapping[Uid, Span]:
         """The messages by uid. BoxError if the file was taken away, by a program that ignores locks."""
         self._lock.refresh()
         try:
             if not os.path.samestat(os.fstat(self._lock.fd), os.stat(self._lock.path)):
                 raise BoxError(f"{self._lock.path} was replaced while it was locked")
-            if self._state() != self._stamp:
+            if State.of(self._lock.fd) != self._state:
                 self._load()
         except (OSError, ValueError) as err:
             raise BoxError(f"{self._lock.path} was damaged while it was locked: {err}") from err
@@ -192,7 +190,7 @@ class MboxBox:
 
     def _date(self, span: Span) -> int:
         date = postmark_date(self._contents.postmark(span))
-        return self._stamp[2] // 10**9 if date is None else date
+        return self._state.mtime // 10**9 if date is None else date
 
     # ---- changing it -------------------------------------------------------------------------------------------------
 
@@ -225,7 +223,7 @@ class MboxBox:
     def _grown(self, count: int) -> Sequence[Uid | None]:
         """The uids of what was appended."""
         before = len(self)
-        self._stamp = self._state()
+        self._changed()
         self._contents.grow(self._data())
         return list(self._contents.names())[before:] if len(self) == before + count else [None] * count
 
@@ -247,8 +245,8 @@ class MboxBox:
             if all(len(edit.new) == edit.end - edit.start for edit in edits):
                 self._patch(edits)
             else:
-                self._rewrite(self._contents.data, edits)
-                self._load()
+                self._rewrite(self._contents.data, sorted(edits))
+                self._rewritten(sorted(edits))
         except OSError as err:
             return err
         return None
@@ -260,7 +258,19 @@ class MboxBox:
         _keep_news(self._lock.fd, before)
         if self._fsync:
             os.fsync(self._lock.fd)
-        self._stamp = self._state()
+        self._changed()
+
+    def _changed(self) -> None:
+        self._state = State.of(self._lock.fd)
+        self._inode = self._state.inode
+        self._lasting = False  # a change in the same moment by another program would go unseen
+
+    def _rewritten(self, edits: Sequence[Edit]) -> None:
+        """Where the messages lie now. If that must be read, whoever asks does so: after the last change nobody does."""
+        before = self._state
+        self._changed()
+        if not self._contents.edit(self._data(), edits):
+            self._state = before
 
     def _rewrite(self, data: Source, edits: Sequence[Edit]) -> None:
         temporary = beside(self._lock.path, "rewrite")
@@ -269,9 +279,10 @@ class MboxBox:
         fd = os.open(temporary, flags, 0o600)
         try:
             at = 0
-            for edit in [*sorted(edits), Edit(len(data), len(data), b"")]:
+            for edit in [*edits, Edit(len(data), len(data), b"")]:
                 for begin in range(at, edit.start, CHUNK):
                     write_all(fd, data[begin : min(begin + CHUNK, edit.start)])
+                    forget(data)
                     self._lock.refresh()
                 write_all(fd, edit.new)
                 at = edit.end
@@ -281,7 +292,7 @@ class MboxBox:
             _keep_news(fd, before)
             if self._fsync:
                 os.fsync(fd)
-            if self._state() != self._stamp:
+            if State.of(self._lock.fd) != self._state:
                 raise FileError(errno.EBUSY, "another program, which ignores locks, changed the mbox meanwhile")
             self._lock.replace(fd, temporary)
         except BaseException:
@@ -298,8 +309,8 @@ class MboxBox:
             os.unlink(beside(self._lock.path, "rewrite"))
         tail = unfinished(self._lock.path, self._lock.fd)
         if tail:
-            self._stamp = self._state()
-            if tail.end == self._stamp[1]:
+            self._state = State.of(self._lock.fd)
+            if tail.end == self._state.size:
                 os.ftruncate(self._lock.fd, tail.start)
                 if self._fsync:
                     os.fsync(self._lock.fd)

@@ -3,13 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from heapq import merge
+import mmap
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..model import Uid
 from . import mboxtext as text
 from .mboxtext import LONGEST_LINE, Source, Span, header_end
+
+BLOCK = 256 * 1024
+LEAD = 4096  # of a message, read at once: nearly all headers end in there
+
+
+class Edit(NamedTuple):
+    """What comes in the place of a part of the file."""
+
+    start: int
+    end: int
+    new: bytes
+
+
+# A search for the same as plain bytes takes half as long again.
+_AFTER_BLANK = re.compile(rb"\n\n(?=From )")
+_AFTER_BLANK_CRLF = re.compile(rb"\n\r?+\n(?=From )")
+_LONGEST_MARK = len(b"\n\r\nFrom ")
+_NO_EDIT = Edit(-1, -1, b"")
+
+
+@dataclass(slots=True)
+class _Names:
+    """What was found while the first messages, or all of them, were named."""
+
+    spans: dict[Uid, Span] = field(default_factory=dict)
+    alike: dict[str, list[Span]] = field(default_factory=dict)  # by key; empty while all keys differ
+    mixed: set[str] = field(default_factory=set)  # keys of messages whose content differs
+    count: Counter[str] = field(default_factory=Counter)  # of equal messages
 
 
 class Contents:
@@ -21,37 +53,68 @@ class Contents:
         self._first = first_postmark(data)
         self.crlf = has_crlf(data, self._first)
         self._keys: list[str] = []
-        self._named: dict[Uid, Span] | None = None
+        self._names = _Names()
         self._scan(self._first)
+
+    def __len__(self) -> int:
+        return len(self.spans)
 
     def grow(self, data: Source) -> None:
         """Go on with the same file after something was appended to it."""
         self.data = data
-        start = self._first
-        if self.spans:  # the last one may be shorter now by the blank line that has come after it
-            start = self.spans.pop().start
-            self._keys.pop()
-        self._named = None
-        self._scan(start)
+        last = len(self.spans) - 1
+        self._scan(self.spans[last].start if self.spans else self._first)
+        if last >= 0:  # it may be shorter now by the blank line that has come after it
+            self.spans[last], key = self.spans.pop(last + 1), self._keys.pop(last + 1)
+            if key != self._keys[last]:  # it was a header without a line end
+                self._keys[last] = key
+                self._names = _Names()
+            elif len(named := self._names.spans) == last + 1:
+                named[next(reversed(named))] = self.spans[last]
 
-    def names(self) -> dict[Uid, Span]:
+    def edit(self, data: Source, edits: Sequence[Edit]) -> bool:
+        """Go on with what became of the file by edits, in their order: messages removed, header blocks replaced.
+
+        False if it must be read anew instead: the first message tells of the whole file.
+        """
+        if self.spans[0].start == self._first and edits[0].start < self.spans[0].after:
+            return False
+        self.data = data
+        keys, spans = self._keys, self.spans
+        same = bisect_right(spans, edits[0].start, key=lambda span: span.start) - 1
+        self._keys, self.spans = keys[:same], spans[:same]
+        self._names = _Names()
+        by = 0
+        left = iter((*edits, _NO_EDIT))
+        edit = next(left)
+        for key, (start, head, body, end, after) in zip(keys[same:], spans[same:], strict=True):
+            if edit.start == start:
+                by -= after - start
+                edit = next(left)
+                continue
+            before = by
+            if edit.start == head:
+                by += len(edit.new) - (body - head)
+                edit = next(left)
+            self._keys.append(key)
+            self.spans.append(Span(start + before, head + before, body + by, end + by, after + by))
+        return True
+
+    def names(self) -> Mapping[Uid, Span]:
         """Uids stay the same whatever happens to other messages and to flags.
 
         They are made of the header and the length of the body. Where that may not be enough (no Message-ID, or another
         message with the same) the content decides; equal messages are numbered.
         """
-        if self._named is None:
-            of_key: dict[str, list[Span]] = defaultdict(list)
-            for key, span in zip(self._keys, self.spans, strict=True):
-                of_key[key].append(span)
-            mixed = {key for key, same in of_key.items() if len(same) > 1 and len(set(map(self._digest, same))) > 1}
-            count: Counter[str] = Counter()
-            self._named = {}
-            for key, span in zip(self._keys, self.spans, strict=True):
-                name = f"{key}-{self._digest(span)}" if key in mixed else key
-                self._named[Uid(f"{name}.{count[name]}" if count[name] else name)] = span
-                count[name] += 1
-        return self._named
+        names = self._names
+        begin = len(names.spans)
+        if begin < len(self.spans) and not names.alike:
+            names.spans.update(zip(map(Uid, self._keys[begin:]), self.spans[begin:], strict=True))
+            if len(names.spans) < len(self.spans):
+                names.spans, begin = {}, 0
+        if len(names.spans) < len(self.spans):
+            self._tell_apart(begin)
+        return names.spans
 
     def postmark(self, span: Span) -> bytes:
         return self.data[span.start : span.head]
@@ -72,16 +135,33 @@ class Contents:
         return end if tail.endswith(b"\n") else end + end
 
     def _scan(self, start: int) -> None:
-        for span in spans(self.data, start, self.crlf):
-            raw = self.raw_header(span)
+        for span, raw in messages(self.data, start, self.crlf):
             if span.start != self._first or not text.is_internal_data(self.postmark(span), raw):
                 self.spans.append(span)
                 self._keys.append(self._key(span, raw))
+        forget(self.data)
+
+    def _tell_apart(self, begin: int) -> None:
+        """Name the messages from there on; all of them if a key stands for another content now, too."""
+        names = self._names
+        mixed = len(names.mixed)
+        for key, span in zip(self._keys[begin:], self.spans[begin:], strict=True):
+            alike = names.alike.setdefault(key, [])
+            alike.append(span)
+            if len(alike) > 1 and key not in names.mixed and self._digest(span) != self._digest(alike[0]):
+                names.mixed.add(key)
+        if len(names.mixed) > mixed:
+            names.spans, names.count, begin = {}, Counter(), 0
+        for key, span in zip(self._keys[begin:], self.spans[begin:], strict=True):
+            name = f"{key}-{self._digest(span)}" if key in names.mixed else key
+            count = names.count[name]
+            names.spans[Uid(f"{name}.{count}" if count else name)] = span
+            names.count[name] = count + 1
 
     def _key(self, span: Span, raw: bytes) -> str:
         header = text.without_bookkeeping(raw)
         digest = hashlib.blake2b(header, digest_size=8).hexdigest()
-        if b"message-id" not in header.lower():
+        if b"essage-I" not in header and b"message-id" not in header.lower():
             return f"{digest}-{self._digest(span)}"
         return f"{digest}-{self._body_end(span) - span.body}"
 
@@ -110,7 +190,7 @@ def first_postmark(data: Source) -> int:
     """
     lead = data[: text.CHUNK]
     at = len(lead) - len(lead.lstrip(b"\r\n"))
-    if at < len(data) and not _head(data, at):
+    if at < len(data) and not _head(data, at, data[at : at + LEAD]):
         raise ValueError("it does not begin with a postmark")
     return at
 
@@ -121,43 +201,64 @@ def has_crlf(data: Source, start: int) -> bool:
     return end > 0 and data[end - 1 : end] == b"\r"
 
 
-def spans(data: Source, start: int, crlf: bool) -> Iterator[Span]:
+def messages(data: Source, start: int, crlf: bool) -> Iterator[tuple[Span, bytes]]:
     """The messages from `start` on, where one begins: each line that looks like a postmark, after a blank line.
 
-    Content-Length is not asked: it is wrong wherever a tool changed a message without knowing of it.
+    With their header blocks. Content-Length is not asked: it is wrong wherever a tool changed a message without knowing
+    of it.
     """
     if start >= len(data):
         return
-    head = _head(data, start)
-    markers = (b"\n\nFrom ", b"\n\r\nFrom ") if crlf else (b"\n\nFrom ",)
-    for end, after in merge(*(_candidates(data, marker, head - 1) for marker in markers)):
-        following = _head(data, after)
+    lead = data[start : start + LEAD]
+    head = _head(data, start, lead)
+    for end, after in _candidates(data, crlf, head - 1):
+        next_lead = data[after : after + LEAD]
+        following = _head(data, after, next_lead)
         if following:
-            yield Span(start, head, header_end(data, head, end), end, after)
-            start, head = after, following
+            yield _message(data, lead, start, head, end, after)
+            start, head, lead = after, following, next_lead
     size = end = len(data)
     tail = data[max(head - 1, size - 3) : size]
     if tail.endswith(b"\n\n"):
         end -= 1
     elif crlf and tail == b"\n\r\n":
         end -= 2
-    yield Span(start, head, header_end(data, head, end), end, size)
+    yield _message(data, lead, start, head, end, size)
 
 
-def _candidates(data: Source, marker: bytes, begin: int) -> Iterator[tuple[int, int]]:
+def forget(data: Source) -> None:
+    """Pages of a map that were read count as memory of this process until they are given back."""
+    if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        data.madvise(mmap.MADV_DONTNEED)
+
+
+def _candidates(data: Source, crlf: bool, begin: int) -> Iterator[tuple[int, int]]:
+    """Where a message may end and the next one begin. A block at a time: a map that is searched stays in memory."""
+    search = (_AFTER_BLANK_CRLF if crlf else _AFTER_BLANK).finditer
     size = len(data)
-    at = data.find(marker, begin, size)
-    while at >= 0:
-        after = at + len(marker) - len(b"From ")
-        yield at + 1, after
-        at = data.find(marker, after, size)
+    for number, base in enumerate(range(begin, size, BLOCK), 1):
+        for found in search(data[base : min(base + BLOCK + _LONGEST_MARK - 1, size)]):
+            if found.start() < BLOCK:
+                yield base + found.start() + 1, base + found.end()
+        if number % 64 == 0:
+            forget(data)
 
 
-def _head(data: Source, start: int) -> int:
+def _message(data: Source, lead: bytes, start: int, head: int, end: int, after: int) -> tuple[Span, bytes]:
+    """`lead`: the first bytes of the message, where nearly all headers end."""
+    skip = head - start
+    body = start + header_end(lead, skip, len(lead)) if skip < len(lead) else end
+    if body + 2 <= min(end, start + len(lead)):
+        return Span(start, head, body, end, after), lead[skip : body - start]
+    body = header_end(data, head, end)
+    return Span(start, head, body, end, after), data[head:body]
+
+
+def _head(data: Source, start: int, lead: bytes) -> int:
     """Where the header block begins that follows the postmark at `start`; 0 if there is none."""
-    end = data.find(b"\n", start, start + LONGEST_LINE)
+    end = lead.find(b"\n", 0, LONGEST_LINE)
     if end < 0:
-        end = len(data)
-        if end - start > LONGEST_LINE:
+        end = len(data) - start
+        if end > LONGEST_LINE:
             return 0
-    return min(end + 1, len(data)) if text.is_postmark(data[start:end]) else 0
+    return min(start + end + 1, len(data)) if text.is_postmark(lead[:end]) else 0

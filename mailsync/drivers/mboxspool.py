@@ -51,6 +51,8 @@ class Spool:
         self._path, self._mbox, self._fsync = beside(path, "append"), fd, fsync
         self._old = os.fstat(fd).st_size
         self.size = 0
+        self._waiting: list[bytes] = []  # to be written; a message comes in many small pieces
+        self._waits = 0  # how many bytes that is
         try:
             with suppress(FileNotFoundError):
                 os.unlink(self._path)
@@ -58,11 +60,10 @@ class Spool:
         except OSError as err:
             raise _spool_error(err) from err
         try:
-            self.write(b"\0" * _HEADER_SIZE)  # until it is complete it is no spool
-        except SpoolError:
+            write_all(self._fd, b"\0" * _HEADER_SIZE)  # until it is complete it is no spool
+        except OSError as err:
             self.__exit__()
-            raise
-        self.size = 0
+            raise _spool_error(err) from err
 
     def __enter__(self) -> Self:
         return self
@@ -73,20 +74,23 @@ class Spool:
             os.unlink(self._path)
 
     def write(self, data: bytes) -> None:
-        try:
-            write_all(self._fd, data)
-        except OSError as err:
-            raise _spool_error(err) from err
+        """An error may come later, from `cut` or `commit`."""
+        self._waiting.append(data)
+        self._waits += len(data)
         self.size += len(data)
+        if self._waits >= _BLOCK:
+            self._flush()
 
     def cut(self, size: int) -> None:
         """Forget what was written after `size`."""
+        self._flush()
         os.ftruncate(self._fd, _HEADER_SIZE + size)
         os.lseek(self._fd, 0, os.SEEK_END)
         self.size = size
 
     def commit(self) -> None:
         """All of it into the mbox, durable; or SpoolError, and the mbox is as it was."""
+        self._flush()
         inode = os.fstat(self._mbox).st_ino
         header = _HEADER % (self._old, inode, self.size, _end_hash(self._mbox, self._old))
         try:
@@ -103,6 +107,14 @@ class Spool:
             with suppress(OSError):
                 os.ftruncate(self._mbox, self._old)
             raise _spool_error(err) from err
+
+    def _flush(self) -> None:
+        try:
+            write_all(self._fd, b"".join(self._waiting))
+        except OSError as err:
+            raise _spool_error(err) from err
+        self._waiting.clear()
+        self._waits = 0
 
 
 def unfinished(path: str, fd: int) -> Tail | None:

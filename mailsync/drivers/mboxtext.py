@@ -35,8 +35,13 @@ _POSTMARK = re.compile(
     rb"(?:[ \t]+remote from .*)?\s*",
     re.IGNORECASE,
 )
+# What most postmarks are, and nothing else: five times faster.
+_USUAL = re.compile(
+    rb"From [^ \n]{1,200} (?:Sun|Mon|Tue|Wed|Thu|Fri|Sat) (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) "
+    rb"[ \d]\d \d\d:\d\d:\d\d \d{4}(?: [+-]\d{4})?\r?"
+)
 _BOOKKEEPING = re.compile(
-    rb"\n(status|x-(?:status|keywords|uid|imap(?:base)?))[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)(?=\n|\Z)", re.IGNORECASE
+    rb"\n(?=[sx])(status|x-(?:status|keywords|uid|imap(?:base)?))[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.IGNORECASE
 )
 _LONE_LF = re.compile(rb"(?<!\r)\n|(?<=\r\r)\n")
 _ESCAPED = re.compile(rb"%([0-9A-F]{2})")
@@ -66,7 +71,7 @@ class Span(NamedTuple):
 
 
 def is_postmark(line: bytes) -> bool:
-    return line.startswith(b"From ") and _POSTMARK.fullmatch(line) is not None
+    return line.startswith(b"From ") and (_USUAL.fullmatch(line) or _POSTMARK.fullmatch(line)) is not None
 
 
 def postmark(date: int) -> bytes:
@@ -131,14 +136,23 @@ def numbering(header: bytes) -> bytes:
 
 
 def flags_of(header: bytes) -> Flags:
-    fields = ((found[1].lower(), found[2]) for found in _BOOKKEEPING.finditer(b"\n" + header))
-    return _flags(tuple(field for field in fields if field[0] in _NAMES))
+    return parted(header)[1]
+
+
+def parted(header: bytes) -> tuple[bytes, Flags]:
+    """The header block as the message has it, and the flags that stand in its bookkeeping."""
+    parts = _BOOKKEEPING.split(b"\n" + header)
+    if len(parts) == 1:
+        return header, NONE
+    fields = [field for field in zip(parts[1::3], parts[2::3], strict=True) if field[0].lower() in _NAMES]
+    return b"".join(parts[::3])[1:], _flags(tuple(fields))
 
 
 @lru_cache(maxsize=1024)
 def _flags(fields: tuple[tuple[bytes, bytes], ...]) -> Flags:
     flags: set[str] = set()
-    for name, value in fields:
+    for field, value in fields:
+        name = field.lower()
         if name == b"x-keywords":
             flags.update(map(_keyword, value.split()))
         else:
@@ -227,12 +241,12 @@ def header_end(data: Source, begin: int, end: int) -> int:
     return end if limit == end else max(begin, data.rfind(b"\n", begin, limit) + 1)
 
 
-def plain_header(raw: bytes, crlf: bool) -> bytes:
-    """The header block of the message: nothing in it is there because it lies in an mbox."""
-    header = without_bookkeeping(raw)
+def plain_header(raw: bytes, crlf: bool) -> tuple[bytes, Flags]:
+    """The header block of the message, nothing in it there because it lies in an mbox; and its flags."""
+    header, flags = parted(raw)
     if crlf:
         header = header.replace(b"\r\n", b"\n")
-    return b"".join(_unquoted([header])) if b">From " in header else header
+    return b"".join(_unquoted([header])) if b">From " in header else header, flags
 
 
 def plain(data: Source, span: Span, crlf: bool) -> Iterator[bytes]:

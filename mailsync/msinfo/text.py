@@ -15,10 +15,9 @@ more; a line that it must not take for an id has no `>` at all:
 from __future__ import annotations
 
 import re
+from binascii import unhexlify
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from operator import itemgetter
-from urllib.parse import unquote_to_bytes
 
 from ..errors import MsinfoError
 from ..header import first, unfold
@@ -34,6 +33,7 @@ _PREFIX = {"msgid": "<", "md5": "<>, md5: <"}
 _UNSEEN = re.compile(r"(<md5:[0-9a-f]{32})(?= |\Z)|<alias:([^ >]+) ([^ >]+)(?= |\Z)")  # what 5.2.7 passes over
 _FLAGS = re.compile(r" \(([^()>]*)\)(?= |\Z)")
 _DIGESTS = re.compile(r" #([0-9A-Za-z]+)(?:/([0-9A-Za-z]+))?(?= |\Z)")
+_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _UNSAFE = re.compile(rb"[^!-~]|[%()<>]")
 _ODD_NAME = re.compile(rb"<|>*+From |" + MARK)
 _END = re.compile(rb"(?:\A|\n)\n")
@@ -66,6 +66,7 @@ def parse(raw: bytes, kind: str) -> tuple[Memory, tuple[str, ...]]:
     header, body = _split(raw)
     lines = _complete(header, body)
     _check_kind(header, lines, kind)
+    plain = all(map(str.isascii, lines)) and all(map(str.isprintable, lines))  # then each id is its own key
     memory: Memory = {}
     lost = 0
     box: dict[Key, tuple[Line, ...]] = {}
@@ -80,7 +81,7 @@ def parse(raw: bytes, kind: str) -> tuple[Memory, tuple[str, ...]]:
             again = current in memory
             box = memory.setdefault(current, {})
             continue
-        # What nearly all lines are is read here, without a call: a channel may remember a million.
+        # What nearly all lines are is read here, with few calls: a channel may remember a million.
         end = text_line.find(">", skip) + 1
         if end > skip + 1 and (skip == 1 or text_line.startswith(prefix)):
             id = MessageId(text_line[:end])
@@ -96,11 +97,12 @@ def parse(raw: bytes, kind: str) -> tuple[Memory, tuple[str, ...]]:
         if current is None:
             current = Boxname("")
             box = memory.setdefault(current, {})
-        folded = key(id)
-        if folded not in box:
+        folded = Key(id) if plain else key(id)
+        before = box.get(folded)
+        if before is None:
             box[folded] = (line,)
-        elif not (again and line in box[folded]):
-            box[folded] = (*box[folded], line)
+        elif not (again and line in before):
+            box[folded] = (*before, line)
     return memory, ((f"{lost} lines of msinfo could not be read and are passed over",) if lost else ())
 
 
@@ -152,11 +154,14 @@ def _check_kind(header: bytes, lines: list[str], kind: str) -> None:
     if version not in ("", "1"):
         raise MsinfoError(f"its format is {version}, of a later mailsync; this one knows 1", "Update mailsync.")
     if not found:
-        ids = [line for line in lines if line[:1] == "<" and not line.startswith(("<md5:", "<alias:"))]
-        md5 = sum(line.startswith("<>, md5: <") for line in ids)
-        if md5 not in (0, len(ids)) or not ids:
+        kinds = {
+            line.startswith(_PREFIX["md5"])
+            for line in lines
+            if line[:1] == "<" and not line.startswith(("<md5:", "<alias:"))
+        }
+        if len(kinds) != 1:
             return
-        found = "md5" if md5 else "msgid"
+        found = "md5" if kinds.pop() else "msgid"
     if found != kind:
         what, other = _KINDS.get(found, found), _KINDS.get(kind, kind)
         raise MsinfoError(f"it remembers {what}, not {other}", f"Use -t {found}, or move it away to start over.")
@@ -179,7 +184,7 @@ def _tail(text: str, tails: Tails) -> Tail:
     flags: Flags | None = None
     at = 0
     if found := _FLAGS.match(text):
-        flags = frozenset(unquote_to_bytes(flag).decode("utf-8", "surrogateescape") for flag in found[1].split())
+        flags = frozenset(_unpercent(flag.encode("latin-1")).decode("utf-8", "surrogateescape") for flag in found[1].split())
         at = found.end()
     digests = _DIGESTS.match(text, at)
     if digests:
@@ -204,7 +209,7 @@ def _id_line(line: Line, tails: dict[Flags | None, str]) -> str:
 def _boxname(line: str) -> Boxname:
     raw = line.encode("latin-1")
     if raw.startswith(MARK):
-        raw = unquote_to_bytes(raw[len(MARK) :])
+        raw = _unpercent(raw[len(MARK) :])
     return Boxname(raw.decode("utf-8", "surrogateescape"))
 
 
@@ -228,6 +233,11 @@ def _percent(raw: bytes) -> bytes:
     return _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], raw)
 
 
+def _unpercent(raw: bytes) -> bytes:
+    """What is no escape stays as it is."""
+    return _ESCAPED.sub(lambda match: unhexlify(match[1]), raw)
+
+
 def _escaped(keyword: str) -> str:
     return _percent(_encoded(keyword)).decode("ascii")
 
@@ -237,8 +247,10 @@ def _escaped_id(id: MessageId) -> str:
 
 
 def _unescaped(id: str) -> MessageId:
-    return MessageId(unquote_to_bytes(id).decode("latin-1"))
+    return MessageId(_unpercent(id.encode("latin-1")).decode("latin-1"))
 
 
 def _iso(now: float) -> str:
+    from datetime import UTC, datetime  # not at the start: only runs that save want it
+
     return datetime.fromtimestamp(now, UTC).isoformat(timespec="microseconds")
