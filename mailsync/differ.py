@@ -248,7 +248,8 @@ def _kept_since(case: Case, side: Side, entry: Entry, line: Line) -> bool:
         return True
     if line.flags is None or DELETED in entry.flags:
         return False
-    return FLAGGED in entry.flags - line.flags or DELETED in line.flags
+    # What the other side cannot hold was never agreed: it may have been there all the time.
+    return FLAGGED in case.holds[side.other].of(entry.flags) - line.flags or DELETED in line.flags
 
 
 def _flag_steps(entries: Mapping[Side, Entry], flags: Flags, holds: Mapping[Side, Holds]) -> Iterator[SetFlags]:

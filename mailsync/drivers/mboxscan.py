@@ -247,9 +247,9 @@ def _candidates(data: Source, crlf: bool, begin: int) -> Iterator[tuple[int, int
 def _message(data: Source, lead: bytes, start: int, head: int, end: int, after: int) -> tuple[Span, bytes]:
     """`lead`: the first bytes of the message, where nearly all headers end."""
     skip = head - start
-    body = start + header_end(lead, skip, len(lead)) if skip < len(lead) else end
-    if body + 2 <= min(end, start + len(lead)):
-        return Span(start, head, body, end, after), lead[skip : body - start]
+    blank = lead.find(b"\n\n", skip - 1) + 1
+    if blank and start + blank + 2 <= end and lead.find(b"\r", skip, blank) < 0:
+        return Span(start, head, start + blank, end, after), lead[skip:blank]
     body = header_end(data, head, end)
     return Span(start, head, body, end, after), data[head:body]
 
