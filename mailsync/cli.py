@@ -15,7 +15,6 @@ from . import arguments
 from .errors import MailsyncError, UsageError
 from .report import Report
 from .report.classic import Classic
-from .report.jsonlines import JsonLines
 from .report.out import Out
 from .report.progress import NoProgress, RichProgress
 
@@ -38,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = arguments.parse(argv)
     except UsageError as error:
-        report: Report = JsonLines(out) if "--json" in argv else Classic(out, err, colour=_colour(err))
+        report = _json(out) if "--json" in argv else Classic(out, err, colour=_colour(err))
         report.error(error, error.code)
         return error.code
     report = _report(options, out, err)
@@ -109,7 +108,7 @@ def _fill_standard_streams() -> None:
 
 def _report(options: Namespace, out: Out, err: Out) -> Report:
     if options.json:
-        return JsonLines(out, options.messages, options.warnings or options.debug, options.debug)
+        return _json(out, options.messages, options.warnings or options.debug, options.debug)
     return Classic(
         out,
         err,
@@ -121,6 +120,12 @@ def _report(options: Namespace, out: Out, err: Out) -> Report:
         progress=RichProgress() if err.is_terminal and not options.quiet else NoProgress(),
         colour=_colour(err),
     )
+
+
+def _json(out: Out, *options: bool) -> Report:
+    from .report.jsonlines import JsonLines  # with the json of the library, which few runs want
+
+    return JsonLines(out, *options)
 
 
 def _colour(err: Out) -> bool:

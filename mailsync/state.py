@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-
-import platformdirs
 
 from .errors import Locked, MailsyncError
 
 
 def cache_file(channel: str, msinfo: str) -> Path:
     """The cache of a channel. `msinfo`: its mailbox, as an absolute name."""
-    return platformdirs.user_cache_path("mailsync") / f"{_name(channel, msinfo)}.sqlite"
+    return _directory("cache") / f"{_name(channel, msinfo)}.sqlite"
 
 
 @contextmanager
 def run_lock(channel: str, msinfo: str) -> Iterator[None]:
     """Hold the channel; Locked if another run has it. The lock ends with the process, however that ends."""
-    path = platformdirs.user_state_path("mailsync") / f"{_name(channel, msinfo)}.lock"
+    path = _directory("state") / f"{_name(channel, msinfo)}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -44,6 +43,17 @@ def run_lock(channel: str, msinfo: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _directory(kind: str) -> Path:
+    """As the XDG Base Directory Specification has it; on systems with rules of their own, as platformdirs has it."""
+    if sys.platform in ("darwin", "win32"):
+        import platformdirs
+
+        return platformdirs.user_cache_path("mailsync") if kind == "cache" else platformdirs.user_state_path("mailsync")
+    # Said again here, because a run that finds nothing to do would spend a tenth of its time on that import.
+    home = os.environ.get(f"XDG_{kind.upper()}_HOME", "").strip()
+    return Path(home or os.path.expanduser({"cache": "~/.cache", "state": "~/.local/state"}[kind]), "mailsync")
 
 
 def _name(channel: str, msinfo: str) -> str:

@@ -9,8 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -226,6 +226,26 @@ def obey_permissions() -> None:
         for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER):
             if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
                 raise OSError(ctypes.get_errno(), "rights cannot be given up")
+
+
+@contextmanager
+def ordinary_rights() -> Iterator[None]:
+    """As `obey_permissions`, in this process and for a while."""
+    if os.geteuid():
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, rights = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # capget(2), version 3
+    assert libc.capget(header, rights) == 0
+    effective = rights[0]
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER):
+        rights[0] &= ~(1 << capability)
+    assert libc.capset(header, rights) == 0
+    try:
+        yield
+    finally:
+        rights[0] = effective
+        assert libc.capset(header, rights) == 0
 
 
 def forget_cache(home: Path) -> None:

@@ -11,9 +11,9 @@ from mailsync.drivers.flags import (
     SequenceChange,
     add_keywords,
     change_letters,
-    in_delivery_order,
     edit_sequences,
     flags_by_number,
+    in_delivery_order,
     letter_table,
     maildir_holds,
     parse_keywords,
@@ -54,6 +54,15 @@ def test_what_stands_behind_the_letters_is_kept_apart() -> None:
 @given(st.text(max_size=20))
 def test_name_taken_apart_and_joined_is_the_same(name: str) -> None:
     assert name == "".join(split_name(name))
+
+
+def test_what_looks_like_letters_but_is_none_gives_no_flags_whatever_was_read_before() -> None:
+    reader = FlagsReader(TABLE)
+
+    assert {SEEN} == reader.of("cur/1.x:2,S")
+    assert NONE == reader.of("cur/2.x:1,S")
+    assert NONE == reader.of("cur/3.x,S")
+    assert {FLAGGED} == reader.of("cur/4.x:2,F,S")
 
 
 def test_letters_are_flags_in_cur_and_none_in_new() -> None:

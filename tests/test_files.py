@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -290,6 +291,11 @@ def mail(n: int, *chunks: bytes | Exception) -> Message:
     return Message(Uid(str(n)), NONE, 1_000_000_000, Text(*(chunks or (b"text\n",))))
 
 
+def fast_directory() -> TemporaryDirectory[str]:
+    """For thousands of files: in memory where that can be. Gone at the end of its `with`."""
+    return TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+
+
 class Place:
     """Moves each message from DIRECTORY/tmpN to DIRECTORY/SOURCE."""
 
@@ -311,13 +317,39 @@ class Place:
         return delivery.deliver(messages, temporary=self.temporary, place=self.place, fsync=True)
 
 
-def test_messages_are_placed_in_batches_and_answered_in_order(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+def test_messages_are_placed_in_batches_and_answered_in_order() -> None:
+    with fast_directory() as directory:
+        place = Place(Path(directory))
 
-    answers = list(place.deliver(mail(n) for n in range(1100)))
+        answers = list(place.deliver(mail(n) for n in range(1100)))
 
     assert [Appended(Uid(str(n)), Uid(f"new{n}")) for n in range(1100)] == answers
     assert [500, 500, 100] == [len(batch) for batch in place.batches]
+
+
+def test_batch_keeps_a_quarter_of_the_files_open_that_a_process_may(tmp_path: Path) -> None:
+    script = (
+        "import os, resource, sys; sys.path.insert(0, sys.argv[2]);"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64));"
+        "from pathlib import Path; from test_files import Place, mail;"
+        "place = Place(Path(sys.argv[1])); open = len(os.listdir('/dev/fd'));"
+        "answers = list(place.deliver(mail(n) for n in range(100)));"
+        "print([len(batch) for batch in place.batches], len(answers), len(os.listdir('/dev/fd')) - open)"
+    )
+
+    run = [sys.executable, "-c", script, str(tmp_path), os.path.dirname(__file__)]
+    told = subprocess.run(run, capture_output=True, check=True, text=True).stdout
+
+    assert "[16, 16, 16, 16, 16, 16, 4] 100 0\n" == told
+
+
+def test_delivery_that_ends_early_leaves_no_file_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/dev/fd"))
+
+    with pytest.raises(ConnectionResetError):
+        list(Place(tmp_path).deliver([mail(1), mail(2), mail(3, b"begin", ConnectionResetError())]))
+
+    assert before == len(os.listdir("/dev/fd"))
 
 
 def test_large_messages_make_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Ids and digests of messages, from raw bytes."""
 
 from hashlib import md5
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -190,7 +191,7 @@ RAW = st.lists(
 @given(RAW, st.lists(st.integers(0, 60), max_size=8))
 def test_chunks_make_no_difference(raw: bytes, cuts: list[int]) -> None:
     at = sorted({0, *(cut for cut in cuts if cut < len(raw)), len(raw)})
-    chunks = [raw[begin:end] for begin, end in zip(at, at[1:], strict=False)]
+    chunks = [raw[begin:end] for begin, end in pairwise(at)]
 
     assert examine([raw]) == examine(chunks)
     assert MSGID.whole([raw]) == MSGID.whole(chunks)

@@ -36,6 +36,4 @@ def test_laws_on(a: str, b: str) -> None:
             msinfo = LocalStore(str(home), patterns=("msinfo",), format="mbox", fsync=False, environ=os.environ)
             return World({**stores}, msinfo, self.dir / "cache.sqlite", prefix=prefix)
 
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        RealLaws, settings=settings(max_examples=25, stateful_step_count=20, deadline=None)
-    )
+    run_state_machine_as_test(RealLaws, settings=settings(max_examples=25, stateful_step_count=20, deadline=None))

@@ -40,6 +40,8 @@ from mailsync.model import (
     Uid,
 )
 
+from .test_files import fast_directory
+
 NAME = Mailbox("box")
 
 
@@ -495,16 +497,38 @@ def test_only_what_was_named_is_expunged(box: Maildir) -> None:
     assert ["<2>", "<3>"] == ids(box.listing(ById()))
 
 
-def test_large_maildir_is_listed_flagged_and_emptied(tmp_path: Path) -> None:
-    box = Maildir(str(tmp_path / "box"), NAME, fsync=False)
-    box.create()
-    uids = append(box, *(mail(n) for n in range(5000)))
+def test_large_maildir_is_listed_flagged_and_emptied() -> None:
+    with fast_directory() as directory:
+        box = Maildir(f"{directory}/box", NAME, fsync=False)
+        box.create()
+        uids = append(box, *(mail(n) for n in range(5000)))
 
-    assert [f"<{n}>" for n in range(5000)] == ids(box.listing(ById()))
-    assert uids == set_flags(box, *(FlagChange(uid, add=frozenset({SEEN})) for uid in uids))
-    assert {frozenset({SEEN})} == {entry.flags for entry in box.listing(ById()).entries}
-    assert uids == expunge(box, *uids)
-    assert [] == box.listing(ById()).entries
+        assert [f"<{n}>" for n in range(5000)] == ids(box.listing(ById()))
+        assert uids == set_flags(box, *(FlagChange(uid, add=frozenset({SEEN})) for uid in uids))
+        assert {frozenset({SEEN})} == {entry.flags for entry in box.listing(ById()).entries}
+        assert uids == expunge(box, *uids)
+        assert [] == box.listing(ById()).entries
+
+
+def test_known_message_removed_while_the_others_are_read_is_left_out(box: Maildir, path: Path) -> None:
+    for n in range(3):
+        (path / "new" / f"{n}.x").write_bytes(b"Message-ID: <%d>\n\n" % n)
+
+    class Other(ById):
+        """Another program removes two messages while the first one is read."""
+
+        def __call__(self, header: bytes) -> MessageId | None:
+            for n in (1, 2):
+                (path / "new" / f"{n}.x").unlink(missing_ok=True)
+            return super().__call__(header)
+
+    class Last:
+        token = None
+
+        def get(self, uid: Uid) -> Entry | None:
+            return Entry(uid, MessageId("<2>"), NONE) if uid == "2.x" else None
+
+    assert ["<0>"] == ids(box.listing(Other(), Last()))
 
 
 def test_empty_maildir_is_deleted_with_what_dovecot_kept_there(box: Maildir, path: Path) -> None:

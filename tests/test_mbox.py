@@ -18,11 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailsync.drivers import mboxopen
+from mailsync.drivers import mboxkept, mboxopen, mboxscan
 from mailsync.drivers.contract import Nothing
 from mailsync.drivers.files import FileError
 from mailsync.drivers.mbox import Mbox
 from mailsync.drivers.mboxspool import Spool
+from mailsync.drivers.mboxtext import Source, Span
 from mailsync.errors import BoxError
 from mailsync.model import (
     ANSWERED,
@@ -96,8 +97,8 @@ def message(raw: bytes, flags: Flags = NONE, date: int = NEW_YEAR, uid: str = "m
     return Message(Uid(uid), flags, date, Bytes(raw))
 
 
-def box_at(path: Path) -> Mbox:
-    return Mbox(str(path), Mailbox(path.name), wait=0.2)
+def box_at(path: Path, *, fsync: bool = False) -> Mbox:
+    return Mbox(str(path), Mailbox(path.name), fsync=fsync, wait=0.2)
 
 
 @pytest.fixture
@@ -159,34 +160,34 @@ def names(box: Mbox) -> list[str]:
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", POSTMARK, POSTMARK[:-1], POSTMARK + b"\n", INTERNAL])
-def test_empty_file_or_postmark_is_recognised(tmp_path: Path, content: bytes):
+def test_empty_file_or_postmark_is_recognised(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
 
     assert Mbox.recognise(str(tmp_path / "x"))
 
 
 @pytest.mark.parametrize("content", [b"From me to you\n", b"Subject: x\n", b"\0", b"#!/bin/sh\n", b"From "])
-def test_other_files_are_not(tmp_path: Path, content: bytes):
+def test_other_files_are_not(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
 
     assert not Mbox.recognise(str(tmp_path / "x"))
 
 
-def test_locks_and_temporary_files_are_not_recognised(box: Mbox):
+def test_locks_and_temporary_files_are_not_recognised(box: Mbox) -> None:
     for name in ("box.lock", ".box.mailsync-append", ".box.mailsync-rewrite"):
         path = Path(box.path).with_name(name)
         path.write_bytes(b"")
         assert not Mbox.recognise(str(path))
 
 
-def test_link_is_followed_and_fifo_and_directory_are_not_opened(box: Mbox, tmp_path: Path):
+def test_link_is_followed_and_fifo_and_directory_are_not_opened(box: Mbox, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("box")
     os.mkfifo(tmp_path / "fifo")
 
     assert [True, False, False] == [Mbox.recognise(str(tmp_path / name)) for name in ("link", "fifo", ".")]
 
 
-def test_created_with_parents_for_the_owner_alone(tmp_path: Path):
+def test_created_with_parents_for_the_owner_alone(tmp_path: Path) -> None:
     made = box_at(tmp_path / "a" / "b")
 
     made.create()
@@ -197,14 +198,14 @@ def test_created_with_parents_for_the_owner_alone(tmp_path: Path):
     assert 0o600 == (tmp_path / "a" / "b").stat().st_mode & 0o777
 
 
-def test_creating_where_a_directory_is_fails(tmp_path: Path):
+def test_creating_where_a_directory_is_fails(tmp_path: Path) -> None:
     (tmp_path / "box").mkdir()
 
     with pytest.raises(BoxError, match="something else"):
         box_at(tmp_path / "box").create()
 
 
-def test_only_an_empty_box_is_deleted(box: Mbox):
+def test_only_an_empty_box_is_deleted(box: Mbox) -> None:
     append(box, mail(1))
     with pytest.raises(BoxError, match="holds 1 message"):
         box.delete()
@@ -216,7 +217,7 @@ def test_only_an_empty_box_is_deleted(box: Mbox):
     assert [] == names(box)
 
 
-def test_internal_data_does_not_keep_a_box_from_being_deleted(box: Mbox):
+def test_internal_data_does_not_keep_a_box_from_being_deleted(box: Mbox) -> None:
     Path(box.path).write_bytes(INTERNAL)
 
     box.delete()
@@ -224,7 +225,7 @@ def test_internal_data_does_not_keep_a_box_from_being_deleted(box: Mbox):
     assert [] == names(box)
 
 
-def test_token_differs_after_a_change_and_is_none_without_a_file(box: Mbox):
+def test_token_differs_after_a_change_and_is_none_without_a_file(box: Mbox) -> None:
     before = box.token()
     assert before == box.token()
 
@@ -238,7 +239,7 @@ def test_token_differs_after_a_change_and_is_none_without_a_file(box: Mbox):
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def test_listing_gives_headers_without_bookkeeping_and_flags(box: Mbox):
+def test_listing_gives_headers_without_bookkeeping_and_flags(box: Mbox) -> None:
     Path(box.path).write_bytes(
         INTERNAL
         + b"From joe@x Mon Jan  1 10:00:00 2024\nStatus: RO\nX-Status: AF\nX-Keywords: foo bar\nMessage-ID: <1>\n"
@@ -260,7 +261,7 @@ def test_listing_gives_headers_without_bookkeeping_and_flags(box: Mbox):
     assert str(os.stat(box.path).st_ino) == listing.validity
 
 
-def test_known_messages_are_not_identified_again(box: Mbox):
+def test_known_messages_are_not_identified_again(box: Mbox) -> None:
     class Known:
         token = None
 
@@ -278,7 +279,7 @@ def test_known_messages_are_not_identified_again(box: Mbox):
     assert 1 == len(identify.headers)
 
 
-def test_damaged_file_is_an_error_and_not_an_empty_box(box: Mbox):
+def test_damaged_file_is_an_error_and_not_an_empty_box(box: Mbox) -> None:
     Path(box.path).write_bytes(b"garbage\n" + POSTMARK + b"A: b\n\n")
 
     with pytest.raises(BoxError, match="postmark"):
@@ -287,12 +288,12 @@ def test_damaged_file_is_an_error_and_not_an_empty_box(box: Mbox):
         pass
 
 
-def test_missing_file_is_an_error(tmp_path: Path):
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BoxError):
         box_at(tmp_path / "none").listing(ById())
 
 
-def test_reading_leaves_no_trace(box: Mbox):
+def test_reading_leaves_no_trace(box: Mbox) -> None:
     append(box, mail(1))
     os.utime(box.path, (NEW_YEAR, NEW_YEAR + 5))
     before = os.stat(box.path)
@@ -309,7 +310,7 @@ def test_reading_leaves_no_trace(box: Mbox):
     assert ["box"] == names(box)
 
 
-def test_body_on_the_wire_has_crlf_and_its_size_is_exact(box: Mbox):
+def test_body_on_the_wire_has_crlf_and_its_size_is_exact(box: Mbox) -> None:
     append(box, message(b"Message-ID: <1>\n\none\r\ntwo\nFrom x\n\n"))
 
     with box.open(write=False) as opened:
@@ -322,7 +323,7 @@ def test_body_on_the_wire_has_crlf_and_its_size_is_exact(box: Mbox):
     assert b"Message-ID: <1>\n\none\r\ntwo\nFrom x\n\n" == local
 
 
-def test_big_message_comes_in_pieces(box: Mbox):
+def test_big_message_comes_in_pieces(box: Mbox) -> None:
     big = b"Message-ID: <1>\n\n" + (b"x" * 99 + b"\n") * 30_000
     append(box, message(big))
 
@@ -335,7 +336,7 @@ def test_big_message_comes_in_pieces(box: Mbox):
     assert big == b"".join(pieces)
 
 
-def test_heads_are_those_of_the_listing(box: Mbox):
+def test_heads_are_those_of_the_listing(box: Mbox) -> None:
     append(box, mail(1, flags=frozenset({SEEN})), mail(2, date=5))
     uid_of_second = entries(box)[1].uid
 
@@ -348,14 +349,14 @@ def test_heads_are_those_of_the_listing(box: Mbox):
     assert failure.gone
 
 
-def test_date_is_the_files_where_the_postmark_has_none(box: Mbox):
+def test_date_is_the_files_where_the_postmark_has_none(box: Mbox) -> None:
     Path(box.path).write_bytes(b"From x Mon Jan 32 10:00:00 2024\nMessage-ID: <1>\n\n")
     os.utime(box.path, (5, 1234))
 
     assert [1234] == [date for _, _, date in contents(box)]
 
 
-def test_crlf_file_stays_one(box: Mbox):
+def test_crlf_file_stays_one(box: Mbox) -> None:
     Path(box.path).write_bytes((POSTMARK + b"Message-ID: <1>\n\none\n").replace(b"\n", b"\r\n"))
 
     append(box, mail(2, "two\r\nFrom x\n"))
@@ -372,7 +373,7 @@ def test_crlf_file_stays_one(box: Mbox):
 
 
 @pytest.mark.parametrize("before", [b"", b"\n", POSTMARK + b"A: b\n\nx", POSTMARK + b"A: b\n\nx\n", POSTMARK, INTERNAL])
-def test_appended_message_stands_alone_whatever_came_before(box: Mbox, before: bytes):
+def test_appended_message_stands_alone_whatever_came_before(box: Mbox, before: bytes) -> None:
     Path(box.path).write_bytes(before)
     count = len(entries(box))
     first = [entry.uid for entry in entries(box)]
@@ -386,14 +387,14 @@ def test_appended_message_stands_alone_whatever_came_before(box: Mbox, before: b
     assert ["box"] == names(box)
 
 
-def test_answers_come_in_order_with_uids_that_name_the_messages(box: Mbox):
+def test_answers_come_in_order_with_uids_that_name_the_messages(box: Mbox) -> None:
     answers = append(box, mail("a"), mail("b"), mail("a"))
 
     assert ["a", "b", "a"] == [answer.source for answer in answers if isinstance(answer, Appended)]
     assert [entry.uid for entry in entries(box)] == [uid_of(answer) for answer in answers]
 
 
-def test_message_that_cannot_be_read_spoils_no_other(box: Mbox):
+def test_message_that_cannot_be_read_spoils_no_other(box: Mbox) -> None:
     broken = Message(Uid("2"), NONE, NEW_YEAR, Bytes(b"Message-ID: <2>\n\nhalf", broken=True))
 
     answers = append(box, mail(1), broken, mail(3))
@@ -403,7 +404,7 @@ def test_message_that_cannot_be_read_spoils_no_other(box: Mbox):
     assert ("2", "Input/output error") == (answers[1].what, answers[1].why)
 
 
-def test_error_of_the_source_leaves_the_file_as_it_was(box: Mbox):
+def test_error_of_the_source_leaves_the_file_as_it_was(box: Mbox) -> None:
     append(box, mail(1))
     before = raw(box)
 
@@ -418,7 +419,7 @@ def test_error_of_the_source_leaves_the_file_as_it_was(box: Mbox):
     assert ["box"] == names(box)
 
 
-def test_batches_are_pulled_no_further_than_they_are_written(box: Mbox, monkeypatch: pytest.MonkeyPatch):
+def test_batches_are_pulled_no_further_than_they_are_written(box: Mbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mboxopen, "BATCH", 2)
     pulled: list[int] = []
 
@@ -434,7 +435,7 @@ def test_batches_are_pulled_no_further_than_they_are_written(box: Mbox, monkeypa
     assert 5 == len(entries(box))
 
 
-def test_many_batches_in_one_open_box(box: Mbox):
+def test_many_batches_in_one_open_box(box: Mbox) -> None:
     with box.open(write=True) as opened:
         for n in range(300):
             list(opened.append([mail(n)]))
@@ -444,7 +445,7 @@ def test_many_batches_in_one_open_box(box: Mbox):
     assert 300 == len(entries(box))
 
 
-def test_disk_full_while_spooling_fails_all_and_changes_nothing(box: Mbox):
+def test_disk_full_while_spooling_fails_all_and_changes_nothing(box: Mbox) -> None:
     append(box, mail(1))
     before = raw(box)
 
@@ -455,7 +456,7 @@ def test_disk_full_while_spooling_fails_all_and_changes_nothing(box: Mbox):
     assert ["box"] == names(box)
 
 
-def test_disk_full_while_the_mbox_is_written_puts_it_back(box: Mbox):
+def test_disk_full_while_the_mbox_is_written_puts_it_back(box: Mbox) -> None:
     append(box, mail(1, "x" * 3500))
     before = raw(box)
 
@@ -466,10 +467,10 @@ def test_disk_full_while_the_mbox_is_written_puts_it_back(box: Mbox):
     assert ["box"] == names(box)
 
 
-def test_disk_full_while_rewriting_changes_nothing(box: Mbox):
+def test_disk_full_while_rewriting_changes_nothing(box: Mbox) -> None:
     append(box, mail(1), mail(2, "x" * 3500))
     before = raw(box)
-    code = "for a in b.set_flags([FlagChange(e.uid, frozenset({SEEN})) for e in l]): print(a.why)"
+    code = "for a in b.set_flags([FlagChange(uid, frozenset({SEEN})) for uid in l]): print(a.why)"
 
     assert ["File too large"] * 2 == limited(box, 3000, "", code)
     assert before == raw(box)
@@ -479,14 +480,20 @@ def test_disk_full_while_rewriting_changes_nothing(box: Mbox):
 def limited(box: Mbox, size: int, messages: str, code: str = "for a in b.append(m): print(a.what, a.why)") -> list[str]:
     """Run in a process whose files cannot be larger than that."""
     script = (
-        "import resource, signal, pathlib\nfrom test_mbox import *\n"
+        "import resource, signal\n"
+        "from mailsync.drivers.mbox import Mbox\n"
+        "from mailsync.model import NONE, SEEN, FlagChange, Message\n"
+        "class Bytes:\n"
+        "    def __init__(self, raw): self.raw = raw\n"
+        "    def chunks(self, wire): yield self.raw\n"
+        "def mail(n, body='body'):\n"
+        "    return Message(str(n), NONE, 1, Bytes(f'Message-ID: <{n}>\\n\\n{body}\\n'.encode()))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        f"box = box_at(pathlib.Path({box.path!r})); l = entries(box); m = [{messages}]\n"
+        f"l = {[entry.uid for entry in entries(box)]!r}; m = [{messages}]\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
-        f"with box.open(write=True) as b:\n    {code}\n"
+        f"with Mbox({box.path!r}, 'box', fsync=False).open(write=True) as b:\n    {code}\n"
     )
-    here = Path(__file__).parent
-    environ = {**os.environ, "PYTHONPATH": f"{here}:{here.parent}", "PYTHONDONTWRITEBYTECODE": "1"}
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environ, check=True)
     return done.stdout.splitlines()
 
@@ -494,7 +501,7 @@ def limited(box: Mbox, size: int, messages: str, code: str = "for a in b.append(
 # ---- flags and removal -----------------------------------------------------------------------------------------------
 
 
-def test_flag_change_touches_its_own_header_lines_only(box: Mbox):
+def test_flag_change_touches_its_own_header_lines_only(box: Mbox) -> None:
     strange = b"From joe@x Mon Jan  1 10:00 2024\r\nSubject: y\nX-UID: 9\nstatus: RZ\n\n\0\xff>From x\r\nFrom me\n\n\n"
     Path(box.path).write_bytes(
         INTERNAL + POSTMARK + b"X-IMAPbase: 1 2\nMessage-ID: <1>\n\nx\n\n" + strange + POSTMARK + b"A: b"
@@ -518,7 +525,7 @@ def test_flag_change_touches_its_own_header_lines_only(box: Mbox):
     assert [entry.uid for entry in listed] == [entry.uid for entry in entries(box)]
 
 
-def test_change_that_fits_is_patched_into_the_same_file(box: Mbox):
+def test_change_that_fits_is_patched_into_the_same_file(box: Mbox) -> None:
     append(box, mail(1, flags=frozenset({SEEN, FLAGGED})), mail(2))
     uid, inode, size = entries(box)[0].uid, os.stat(box.path).st_ino, len(raw(box))
 
@@ -532,7 +539,7 @@ def test_change_that_fits_is_patched_into_the_same_file(box: Mbox):
     assert [NONE, NONE] == [entry.flags for entry in entries(box)]
 
 
-def test_two_changes_of_one_message_add_up(box: Mbox):
+def test_two_changes_of_one_message_add_up(box: Mbox) -> None:
     uid = uid_of(append(box, mail(1))[0])
 
     with box.open(write=True) as opened:
@@ -542,7 +549,7 @@ def test_two_changes_of_one_message_add_up(box: Mbox):
     assert [frozenset({"x"})] == [entry.flags for entry in entries(box)]
 
 
-def test_change_of_nothing_leaves_the_file_alone(box: Mbox):
+def test_change_of_nothing_leaves_the_file_alone(box: Mbox) -> None:
     uid = uid_of(append(box, mail(1, flags=frozenset({SEEN})))[0])
     before = os.stat(box.path)
 
@@ -552,7 +559,7 @@ def test_change_of_nothing_leaves_the_file_alone(box: Mbox):
     assert (before.st_mtime_ns, before.st_ino) == (os.stat(box.path).st_mtime_ns, os.stat(box.path).st_ino)
 
 
-def test_expunge_removes_exactly_those(box: Mbox):
+def test_expunge_removes_exactly_those(box: Mbox) -> None:
     Path(box.path).write_bytes(INTERNAL)
     answers = append(box, *(mail(n, flags=frozenset({DELETED})) for n in range(6)))
     blocks = raw(box)[len(INTERNAL) :].split(POSTMARK)[1:]
@@ -564,7 +571,7 @@ def test_expunge_removes_exactly_those(box: Mbox):
     assert INTERNAL + b"".join(POSTMARK + blocks[n] for n in (0, 2, 3, 5)) == raw(box)
 
 
-def test_internal_data_is_kept_when_all_goes(box: Mbox):
+def test_internal_data_is_kept_when_all_goes(box: Mbox) -> None:
     Path(box.path).write_bytes(INTERNAL)
     uid = uid_of(append(box, mail(1))[0])
 
@@ -575,7 +582,7 @@ def test_internal_data_is_kept_when_all_goes(box: Mbox):
     assert [] == entries(box)
 
 
-def test_uidvalidity_of_imap_servers_goes_to_the_next_message(box: Mbox):
+def test_uidvalidity_of_imap_servers_goes_to_the_next_message(box: Mbox) -> None:
     Path(box.path).write_bytes(POSTMARK + b"X-IMAPbase: 17 2\nMessage-ID: <1>\n\nx\n\n")
     append(box, mail(2))
 
@@ -586,7 +593,7 @@ def test_uidvalidity_of_imap_servers_goes_to_the_next_message(box: Mbox):
     assert ["<2>"] == ids(box)
 
 
-def test_rewritten_file_keeps_mode_link_and_its_place_behind_a_link(box: Mbox, tmp_path: Path):
+def test_rewritten_file_keeps_mode_link_and_its_place_behind_a_link(box: Mbox, tmp_path: Path) -> None:
     append(box, mail(1), mail(2))
     os.chmod(box.path, 0o640)
     (tmp_path / "link").symlink_to("box")
@@ -603,7 +610,7 @@ def test_rewritten_file_keeps_mode_link_and_its_place_behind_a_link(box: Mbox, t
 
 
 @pytest.mark.parametrize(("atime", "new"), [(NEW_YEAR - 9, True), (NEW_YEAR + 9, False)])
-def test_rewriting_does_not_change_whether_there_is_new_mail(box: Mbox, atime: int, new: bool):
+def test_rewriting_does_not_change_whether_there_is_new_mail(box: Mbox, atime: int, new: bool) -> None:
     append(box, mail(1), mail(2))
     os.utime(box.path, (atime, NEW_YEAR))
 
@@ -614,7 +621,7 @@ def test_rewriting_does_not_change_whether_there_is_new_mail(box: Mbox, atime: i
     assert new == (found.st_atime_ns < found.st_mtime_ns)
 
 
-def test_appending_makes_new_mail(box: Mbox):
+def test_appending_makes_new_mail(box: Mbox) -> None:
     os.utime(box.path, (NEW_YEAR + 9, NEW_YEAR))
 
     append(box, mail(1))
@@ -622,7 +629,7 @@ def test_appending_makes_new_mail(box: Mbox):
     assert os.stat(box.path).st_atime_ns < os.stat(box.path).st_mtime_ns
 
 
-def test_file_stays_locked_through_rewrites_and_appends(box: Mbox):
+def test_file_stays_locked_through_rewrites_and_appends(box: Mbox) -> None:
     append(box, mail(1), mail(2))
     check = "import fcntl,sys; f=open(sys.argv[1],'r+b'); fcntl.lockf(f,fcntl.LOCK_EX|fcntl.LOCK_NB)"
 
@@ -637,7 +644,7 @@ def test_file_stays_locked_through_rewrites_and_appends(box: Mbox):
     assert 0 == subprocess.run([sys.executable, "-c", check, box.path], check=False).returncode
 
 
-def test_delivery_between_listing_and_acting_is_kept(box: Mbox):
+def test_delivery_between_listing_and_acting_is_kept(box: Mbox) -> None:
     first = uid_of(append(box, mail(1))[0])
     with open(box.path, "ab") as file:
         file.write(b"From joe@x Mon Jan  1 10:00:00 2024\nMessage-ID: <new>\n\nx\n\n")
@@ -648,7 +655,7 @@ def test_delivery_between_listing_and_acting_is_kept(box: Mbox):
     assert ["<new>"] == ids(box)
 
 
-def test_delivery_that_ignores_our_lock_is_kept(box: Mbox):
+def test_delivery_that_ignores_our_lock_is_kept(box: Mbox) -> None:
     first = uid_of(append(box, mail(1))[0])
 
     with box.open(write=True) as opened:
@@ -660,7 +667,7 @@ def test_delivery_that_ignores_our_lock_is_kept(box: Mbox):
     assert ["<new>", "<2>"] == ids(box)
 
 
-def test_message_removed_between_listing_and_acting_is_gone_and_no_other_is_touched(box: Mbox):
+def test_message_removed_between_listing_and_acting_is_gone_and_no_other_is_touched(box: Mbox) -> None:
     one, two = (uid_of(answer) for answer in append(box, mail(1), mail(2)))
     Path(box.path).write_bytes(raw(box)[raw(box).index(POSTMARK, 1) :])
 
@@ -671,7 +678,7 @@ def test_message_removed_between_listing_and_acting_is_gone_and_no_other_is_touc
     assert [Entry(two, MessageId("<2>"), NONE)] == entries(box)
 
 
-def test_file_replaced_under_the_lock_is_an_error_of_the_box(box: Mbox, tmp_path: Path):
+def test_file_replaced_under_the_lock_is_an_error_of_the_box(box: Mbox, tmp_path: Path) -> None:
     uid = uid_of(append(box, mail(1))[0])
     shutil.copy(box.path, tmp_path / "other")
 
@@ -683,7 +690,7 @@ def test_file_replaced_under_the_lock_is_an_error_of_the_box(box: Mbox, tmp_path
     assert ["<1>"] == ids(box)
 
 
-def test_remains_of_a_killed_rewrite_are_removed(box: Mbox):
+def test_remains_of_a_killed_rewrite_are_removed(box: Mbox) -> None:
     append(box, mail(1))
     Path(box.path).with_name(".box.mailsync-rewrite").write_bytes(POSTMARK + b"half")
 
@@ -694,12 +701,11 @@ def test_remains_of_a_killed_rewrite_are_removed(box: Mbox):
     assert [frozenset({SEEN})] == [entry.flags for entry in entries(box)]
 
 
-def test_directory_without_permission_fails_each_message_and_says_what_to_do(box: Mbox):
+@pytest.mark.usefixtures("ordinary")
+def test_directory_without_permission_fails_each_message_and_says_what_to_do(box: Mbox) -> None:
     uid = uid_of(append(box, mail(1))[0])
     os.chmod(os.path.dirname(box.path), 0o555)
     try:
-        if os.access(os.path.dirname(box.path), os.W_OK):
-            pytest.skip("this user writes anywhere")
         with box.open(write=True) as opened:
             answers = [*opened.append([mail(2)]), *opened.expunge([uid])]
     finally:
@@ -707,6 +713,130 @@ def test_directory_without_permission_fails_each_message_and_says_what_to_do(box
 
     assert all(isinstance(answer, Failure) and "let mailsync write" in answer.hint for answer in answers)
     assert ["<1>"] == ids(box)
+
+
+# ---- read once -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Where each reading of a file began."""
+    begun: list[int] = []
+
+    def counted(data: Source, start: int, crlf: bool) -> Iterator[tuple[Span, bytes]]:
+        begun.append(start)
+        return messages(data, start, crlf)
+
+    messages = mboxscan.messages
+    monkeypatch.setattr(mboxscan, "messages", counted)
+    return begun
+
+
+def settle(box: Mbox) -> None:
+    """Wait until any change makes another state of it."""
+    assert box.token()
+
+
+def test_box_is_read_once_to_be_listed_and_changed(box: Mbox, scans: list[int]) -> None:
+    uids = [uid_of(answer) for answer in append(box, *map(mail, range(6)))]
+    settle(box)
+    scans.clear()
+
+    box.listing(ById())
+    with box.open(write=False) as opened:
+        list(opened.heads(uids))
+    with box.open(write=True) as opened:
+        list(opened.set_flags([FlagChange(uids[1], frozenset({SEEN})), FlagChange(uids[5], frozenset({"k"}))]))
+        list(opened.expunge([uids[5], uids[2], uids[3]]))
+        list(opened.set_flags([FlagChange(uids[4], frozenset({FLAGGED}))]))
+        list(opened.expunge([uids[0]]))
+
+    assert [0] == scans
+    assert [(uids[1], frozenset({SEEN})), (uids[4], frozenset({FLAGGED}))] == [(e.uid, e.flags) for e in entries(box)]
+
+
+def test_only_the_end_is_read_again_after_an_append(box: Mbox, scans: list[int]) -> None:
+    append(box, mail(1), mail(2))
+    last = raw(box).rindex(b"From ")
+    settle(box)
+    scans.clear()
+
+    box.listing(ById())
+    append(box, mail(3))
+
+    assert [0, last] == scans
+
+
+def test_box_that_was_just_changed_is_read_again(box: Mbox, scans: list[int]) -> None:
+    append(box, mail(1))
+    scans.clear()
+
+    for _ in range(2):
+        os.utime(box.path)
+        entries(box)
+
+    assert [0, 0] == scans
+
+
+def test_change_between_listing_and_acting_is_seen_whatever_it_leaves_the_same(box: Mbox) -> None:
+    one, two = (uid_of(answer) for answer in append(box, mail(1), mail(2)))
+    settle(box)
+    before = os.stat(box.path)
+    box.listing(ById())
+    Path(box.path).write_bytes(raw(box).replace(b"<1>", b"<7>"))
+    os.utime(box.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with box.open(write=True) as opened:
+        answers = list(opened.expunge([one, two]))
+
+    assert [True, two] == [answer.gone if isinstance(answer, Failure) else answer for answer in answers]
+    assert ["<7>"] == ids(box)
+
+
+def test_no_more_is_kept_than_there_is_room_for(
+    box: Mbox, tmp_path: Path, scans: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = box_at(tmp_path / "other")
+    other.create()
+    for each in (box, other):
+        append(each, mail(1), mail(2))
+        settle(each)
+    monkeypatch.setattr(mboxkept, "_kept", {})
+    monkeypatch.setattr(mboxkept, "MOST", 3)
+    scans.clear()
+
+    for _ in range(2):
+        entries(box)
+        entries(other)
+
+    assert [0, 0, 0] == scans
+
+
+def test_box_that_is_open_may_be_read_beside(box: Mbox) -> None:
+    uids = [uid_of(answer) for answer in append(box, mail(1), mail(2))]
+    settle(box)
+    entries(box)
+
+    with box.open(write=True) as opened:
+        assert ["<1>", "<2>"] == ids(box)
+        list(opened.expunge(uids[:1]))
+        assert ["<2>"] == ids(box)
+        list(opened.expunge(uids[1:]))
+
+    assert [] == ids(box)
+
+
+def test_all_changes_are_made_durable(tmp_path: Path) -> None:
+    box = box_at(tmp_path / "a" / "box", fsync=True)
+    box.create()
+
+    uids = [uid_of(answer) for answer in append(box, mail(1), mail(2))]
+    with box.open(write=True) as opened:
+        list(opened.set_flags([FlagChange(uids[0], frozenset({SEEN}))]))
+        list(opened.set_flags([FlagChange(uids[0], NONE, frozenset({SEEN}))]))
+        list(opened.expunge(uids[1:]))
+
+    assert [("<1>", NONE)] == [(entry.id, entry.flags) for entry in entries(box)]
 
 
 # ---- killed while appending ------------------------------------------------------------------------------------------
@@ -746,15 +876,15 @@ class Killed:
 def killed(tmp_path: Path, request: pytest.FixtureRequest) -> Killed:
     copy = box_at(tmp_path / "copy")
     Path(copy.path).write_bytes(request.param)
-    append(copy, mail(1), mail(2, "From x\n"))
-    box = Mbox(str(tmp_path / "box"), Mailbox("box"), fsync=False, wait=0.2)
+    append(copy, message(b"Message-ID: <1>\n\nx\n"), message(b"Message-ID: <2>\n\nFrom x\n"))
+    box = box_at(tmp_path / "box")
     box.create()
     coming = raw(copy)[len(request.param) :]
     os.unlink(copy.path)
     return Killed(box, request.param, coming)
 
 
-def test_batch_cut_anywhere_is_not_there_or_wholly_there(killed: Killed):
+def test_batch_cut_anywhere_is_not_there_or_wholly_there(killed: Killed) -> None:
     before = ["<0>"] if killed.old else []
     for cut in range(len(killed.coming) + 1):
         complete = cut == len(killed.coming)
@@ -770,7 +900,7 @@ def test_batch_cut_anywhere_is_not_there_or_wholly_there(killed: Killed):
 
 
 @pytest.mark.parametrize("between", [b"", b"\n", b"\n\n"])
-def test_delivery_after_a_cut_batch_is_kept(killed: Killed, between: bytes):
+def test_delivery_after_a_cut_batch_is_kept(killed: Killed, between: bytes) -> None:
     before = ["<0>"] if killed.old else []
     for cut in range(1, len(killed.coming)):
         complete = (killed.coming[:cut] + between).startswith(killed.coming)  # the other one's blank line is ours, too
@@ -783,7 +913,7 @@ def test_delivery_after_a_cut_batch_is_kept(killed: Killed, between: bytes):
         assert ["box"] == names(killed.box)
 
 
-def test_delivery_after_a_complete_batch_is_kept(killed: Killed):
+def test_delivery_after_a_complete_batch_is_kept(killed: Killed) -> None:
     killed.at(len(killed.coming), DELIVERY)
 
     assert ["<1>", "<2>", "<new>"] == ids(killed.box)[-3:]
@@ -792,7 +922,7 @@ def test_delivery_after_a_complete_batch_is_kept(killed: Killed):
     assert killed.old + killed.coming + DELIVERY == raw(killed.box)
 
 
-def test_zeros_that_a_crash_left_are_cut(killed: Killed):
+def test_zeros_that_a_crash_left_are_cut(killed: Killed) -> None:
     killed.at(30, b"\0" * 50)
 
     with killed.box.open(write=True):
@@ -801,7 +931,7 @@ def test_zeros_that_a_crash_left_are_cut(killed: Killed):
     assert killed.old == raw(killed.box)
 
 
-def test_spool_of_a_file_that_was_rewritten_since_is_ignored(killed: Killed):
+def test_spool_of_a_file_that_was_rewritten_since_is_ignored(killed: Killed) -> None:
     killed.at(0)
     changed = POSTMARK + b"Message-ID: <other>\n\n" + b"y\n" * 300 + b"\n"
     Path(killed.box.path).write_bytes(changed)
@@ -813,7 +943,7 @@ def test_spool_of_a_file_that_was_rewritten_since_is_ignored(killed: Killed):
     assert ["box"] == names(killed.box)
 
 
-def test_spool_that_was_not_finished_is_ignored(killed: Killed):
+def test_spool_that_was_not_finished_is_ignored(killed: Killed) -> None:
     killed.at(0)
     killed.spool.write_bytes(b"\0" * 60 + killed.spool.read_bytes()[60:])
 
@@ -844,9 +974,9 @@ RAW = (
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(RAW, FLAGS, st.integers(0, 2**33)), max_size=4))
-def test_what_is_appended_is_read_back(messages: list[tuple[bytes, Flags, int]]):
+def test_what_is_appended_is_read_back(messages: list[tuple[bytes, Flags, int]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        box = Mbox(os.path.join(directory, "box"), Mailbox("box"), fsync=False)
+        box = box_at(Path(directory) / "box")
         box.create()
         append(box, *(message(*each) for each in messages))
         found = contents(box)
@@ -855,7 +985,7 @@ def test_what_is_appended_is_read_back(messages: list[tuple[bytes, Flags, int]])
     assert expected == [(raw.rstrip(b"\r\n"), flags, date) for raw, flags, date in found]
 
 
-def test_standard_library_reads_what_we_write(box: Mbox):
+def test_standard_library_reads_what_we_write(box: Mbox) -> None:
     flags = frozenset({SEEN, ANSWERED, FLAGGED, DELETED})
     append(box, mail(1, "one\n\nFrom x\n", flags), mail(2, "two"), mail(3, "three\n\n\n"))
 
@@ -867,7 +997,7 @@ def test_standard_library_reads_what_we_write(box: Mbox):
     read.close()
 
 
-def test_we_read_what_the_standard_library_writes(box: Mbox):
+def test_we_read_what_the_standard_library_writes(box: Mbox) -> None:
     written = mailbox.mbox(box.path)
     one = mailbox.mboxMessage("Message-ID: <1>\n\nFrom x\n")
     one.set_flags("RFA")
@@ -897,7 +1027,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_original_lists_what_we_write(home: Path):
+def test_original_lists_what_we_write(home: Path) -> None:
     append(box_at(home / "a" / "box"), mail(1, "From x Mon Jan  1 10:00:00 2024\n"), mail(2, "\n\n"), mail(3))
 
     lines = [line.split() for line in original(home, "-m", "a").splitlines() if line.startswith("Mon")]
@@ -905,7 +1035,7 @@ def test_original_lists_what_we_write(home: Path):
     assert [["Mon", "Jan", "1", n] for n in "123"] == lines
 
 
-def test_what_the_original_copies_from_us_has_flags_date_and_bytes(home: Path):
+def test_what_the_original_copies_from_us_has_flags_date_and_bytes(home: Path) -> None:
     flags = frozenset({SEEN, ANSWERED, FLAGGED, DRAFT})
     here, there = box_at(home / "a" / "box"), box_at(home / "b" / "box")
     append(here, mail(1, "one\nFrom x\n", flags), mail(2, date=NEW_YEAR - 86400), message(b"Subject: x\n\n"))
@@ -918,7 +1048,7 @@ def test_what_the_original_copies_from_us_has_flags_date_and_bytes(home: Path):
     assert [body.rstrip() for body in bodies(there)[1:]] == [body.rstrip() for body in bodies(here)[1:]]
 
 
-def test_original_reads_on_after_we_have_changed_its_file(home: Path):
+def test_original_reads_on_after_we_have_changed_its_file(home: Path) -> None:
     append(box_at(home / "a" / "box"), mail(1), mail(2), mail(3))
     there = box_at(home / "b" / "box")
     os.unlink(there.path)

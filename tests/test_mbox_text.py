@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailsync.drivers.mboxscan import Contents
+from mailsync.drivers import mboxscan
+from mailsync.drivers.mboxscan import Contents, Edit
 from mailsync.drivers.mboxtext import (
     bookkeeping,
     flags_of,
@@ -105,7 +106,7 @@ def in_pieces(message: bytes, size: int) -> Iterator[bytes]:
         b"From  Wed Dec  2 05:53:22 1992",
     ],
 )
-def test_postmarks_of_all_kinds_are_recognised(line: bytes):
+def test_postmarks_of_all_kinds_are_recognised(line: bytes) -> None:
     assert is_postmark(line)
 
 
@@ -114,13 +115,14 @@ def test_postmarks_of_all_kinds_are_recognised(line: bytes):
     [
         b"From me to you",
         b"From user Wed Dec 1992",
+        b"From user Wed Dec 42 05:53:22 1992",
         b"From: user Wed Dec  2 05:53:22 1992",
         b">From user Wed Dec  2 05:53:22 1992",
         b"From user Wed Dec  2 05:53:22 1992 and so on it went",
         b"From ",
     ],
 )
-def test_lines_that_only_look_like_postmarks_are_not(line: bytes):
+def test_lines_that_only_look_like_postmarks_are_not(line: bytes) -> None:
     assert not is_postmark(line)
 
 
@@ -134,11 +136,11 @@ def test_lines_that_only_look_like_postmarks_are_not(line: bytes):
         (b"From a Mon Jan  1 10:00:00 2024 CET", -1),
     ],
 )
-def test_date_with_a_zone(line: bytes, hours: float):
+def test_date_with_a_zone(line: bytes, hours: float) -> None:
     assert NEW_YEAR + hours * 3600 == postmark_date(line)
 
 
-def test_date_without_a_zone_is_local_time(monkeypatch: pytest.MonkeyPatch):
+def test_date_without_a_zone_is_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "XYZ-2")
     time.tzset()
     try:
@@ -151,12 +153,12 @@ def test_date_without_a_zone_is_local_time(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("line", [b"From a Mon Jan 32 10:00:00 2024", b"From a Mon Jan  1 25:00:00 2024", b"From me"])
-def test_impossible_date_is_none(line: bytes):
+def test_impossible_date_is_none(line: bytes) -> None:
     assert postmark_date(line) is None
 
 
 @given(st.integers(-30610224000, 253402300799))
-def test_date_comes_back_from_the_postmark(date: int):
+def test_date_comes_back_from_the_postmark(date: int) -> None:
     line = postmark(date)
 
     assert is_postmark(line)
@@ -164,7 +166,7 @@ def test_date_comes_back_from_the_postmark(date: int):
 
 
 @given(st.integers(1000, 9999), st.integers(1, 12), st.integers(1, 28))
-def test_dates_are_those_of_the_standard_library(year: int, month: int, day: int):
+def test_dates_are_those_of_the_standard_library(year: int, month: int, day: int) -> None:
     name = calendar.month_abbr[month]
 
     assert calendar.timegm((year, month, day, 1, 2, 3)) == postmark_date(
@@ -172,24 +174,24 @@ def test_dates_are_those_of_the_standard_library(year: int, month: int, day: int
     )
 
 
-def test_postmark_of_a_date_beyond_all_years_still_is_one():
+def test_postmark_of_a_date_beyond_all_years_still_is_one() -> None:
     assert is_postmark(postmark(10**15))
     assert is_postmark(postmark(-(10**15)))
 
 
-def test_mboxrd_and_mboxo_are_read_alike():
+def test_mboxrd_and_mboxo_are_read_alike() -> None:
     data = POSTMARK + b"A: b\n\n>From me\n>>From me\n> From me\nFrom me\n\n"
 
     assert [b"A: b\n\nFrom me\n>From me\n> From me\nFrom me\n"] == messages_of(data)
 
 
-def test_each_line_that_could_be_a_postmark_is_quoted():
+def test_each_line_that_could_be_a_postmark_is_quoted() -> None:
     written = b"".join(stored([b"From x\nA: b\n\nFrom me\n>From me\nfrom me\n"], NONE, NEW_YEAR, False))
 
     assert POSTMARK + b"Status: O\n>From x\nA: b\n\n>From me\n>>From me\nfrom me\n\n" == written
 
 
-def test_flags_stand_before_the_own_header_and_foreign_ones_are_dropped():
+def test_flags_stand_before_the_own_header_and_foreign_ones_are_dropped() -> None:
     flags = frozenset({SEEN, ANSWERED, FLAGGED, DRAFT, DELETED, "$Forwarded", "two words", "50%"})
     own = b"Subject: x\nstatus: O\nX-Keywords: old\n\tones\nX-UID: 7\nTo: y\nX-IMAPbase: 1 2\n\nStatus: body\n"
 
@@ -200,14 +202,14 @@ def test_flags_stand_before_the_own_header_and_foreign_ones_are_dropped():
     assert flags == flags_of(head)
 
 
-def test_header_that_begins_with_a_blank_is_not_taken_for_a_continued_status():
+def test_header_that_begins_with_a_blank_is_not_taken_for_a_continued_status() -> None:
     data = b"".join(stored([b" odd\n\tone\n\nbody\n"], frozenset({SEEN}), NEW_YEAR, False))
 
     assert [b" odd\n\tone\n\nbody\n"] == messages_of(data)
     assert frozenset({SEEN}) == flags_of(data[len(POSTMARK) :].partition(b"\n\n")[0])
 
 
-def test_change_of_flags_keeps_all_other_bytes():
+def test_change_of_flags_keeps_all_other_bytes() -> None:
     header = b"Subject: x\nStatus: RZO\nX-Status: AXF\nX-UID: 5\nX-Keywords: one  two\nTo: y\n"
 
     changed = with_flags(header, frozenset({DELETED, "three"}), frozenset({SEEN, ANSWERED}))
@@ -216,7 +218,7 @@ def test_change_of_flags_keeps_all_other_bytes():
     assert expected == changed
 
 
-def test_change_that_fits_keeps_the_length_and_going_back_the_bytes():
+def test_change_that_fits_keeps_the_length_and_going_back_the_bytes() -> None:
     header = b"Status: RO\r\nX-Status: F\r\nSubject: x\r\n"
 
     without = with_flags(header, NONE, frozenset({SEEN, FLAGGED}), crlf=True)
@@ -226,20 +228,20 @@ def test_change_that_fits_keeps_the_length_and_going_back_the_bytes():
     assert header == with_flags(without, frozenset({SEEN, FLAGGED}), NONE, crlf=True)
 
 
-def test_missing_lines_are_put_first():
+def test_missing_lines_are_put_first() -> None:
     changed = with_flags(b"Subject: x\n", frozenset({SEEN, "k"}), NONE)
 
     assert b"Status: R\nX-Keywords: k\nSubject: x\n" == changed
 
 
-def test_several_lines_of_a_name_count_together_and_become_one_when_changed():
+def test_several_lines_of_a_name_count_together_and_become_one_when_changed() -> None:
     header = b"Status: R\nSubject: x\nStatus: RO\n"
 
     assert frozenset({SEEN}) == flags_of(header)
     assert b"Status: O\nSubject: x\n" == with_flags(header, NONE, frozenset({SEEN}))
 
 
-def test_keywords_are_the_same_in_any_case():
+def test_keywords_are_the_same_in_any_case() -> None:
     header = b"X-Keywords: $Forwarded Work\n"
 
     assert header == with_flags(header, frozenset({"$forwarded"}), NONE)
@@ -247,7 +249,7 @@ def test_keywords_are_the_same_in_any_case():
 
 
 @given(st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8), max_size=5))
-def test_any_keyword_comes_back(keywords: set[str]):
+def test_any_keyword_comes_back(keywords: set[str]) -> None:
     keywords = {keyword for keyword in keywords if not keyword.startswith("\\")}
     keywords = set({keyword.lower(): keyword for keyword in sorted(keywords)}.values())
 
@@ -260,7 +262,7 @@ SYSTEM_FLAGS = st.frozensets(st.sampled_from([SEEN, ANSWERED, FLAGGED, DRAFT, DE
 @given(SYSTEM_FLAGS, SYSTEM_FLAGS, SYSTEM_FLAGS, st.booleans())
 def test_flags_are_what_they_were_with_the_change(
     before: frozenset[str], add: frozenset[str], less: frozenset[str], crlf: bool
-):
+) -> None:
     end = b"\r\n" if crlf else b"\n"
     header = (bookkeeping(before) + b"Subject: x\n").replace(b"\n", end)
 
@@ -271,7 +273,7 @@ def test_flags_are_what_they_were_with_the_change(
     assert crlf == (b"\r" in after)
 
 
-def test_content_length_is_kept_and_not_believed():
+def test_content_length_is_kept_and_not_believed() -> None:
     first = b"Content-Length: 100000\n\nbody\n"
     second = b"Content-Length: 1\n\nlonger\n"
     data = POSTMARK + first + b"\n" + POSTMARK + second + b"\n"
@@ -279,51 +281,51 @@ def test_content_length_is_kept_and_not_believed():
     assert [first, second] == messages_of(data)
 
 
-def test_postmark_inside_a_paragraph_begins_no_message():
+def test_postmark_inside_a_paragraph_begins_no_message() -> None:
     body = b"A: b\n\ntext\nFrom x Mon Jan  1 10:00:00 2024\nmore\n\nFrom me to you\n"
 
     assert [body] == messages_of(POSTMARK + body + b"\n")
 
 
-def test_no_final_newline():
+def test_no_final_newline() -> None:
     assert [b"A: b\n\nx\n", b"C: d\n\ny"] == messages_of(POSTMARK + b"A: b\n\nx\n\n" + POSTMARK + b"C: d\n\ny")
 
 
 @pytest.mark.parametrize("rest", [b"", b"\n", b"Subject: x\n", b"Subject: x\n\n", b"\n\n\n"])
-def test_empty_and_header_only_messages(rest: bytes):
+def test_empty_and_header_only_messages(rest: bytes) -> None:
     data = POSTMARK + rest + b"\n" + POSTMARK + b"A: b\n\nx\n\n"
 
     assert [rest, b"A: b\n\nx\n"] == messages_of(data)
 
 
-def test_postmark_alone_is_an_empty_message():
+def test_postmark_alone_is_an_empty_message() -> None:
     assert [b""] == messages_of(POSTMARK)
     assert [b""] == messages_of(POSTMARK[:-1])
 
 
-def test_blank_lines_before_the_first_message_are_tolerated():
+def test_blank_lines_before_the_first_message_are_tolerated() -> None:
     assert [b"A: b\n"] == messages_of(b"\n\n" + POSTMARK + b"A: b\n\n")
     assert [] == messages_of(b"\n\n")
 
 
-def test_damaged_beginning_is_no_mbox():
+def test_damaged_beginning_is_no_mbox() -> None:
     with pytest.raises(ValueError, match="postmark"):
         Contents(b"x" + POSTMARK)
 
 
-def test_crlf_file_is_given_with_lf():
+def test_crlf_file_is_given_with_lf() -> None:
     data = (POSTMARK + b"A: b\n\n>From me\n\n" + POSTMARK + b"C: d\n\ny\n\n").replace(b"\n", b"\r\n")
 
     assert [b"A: b\n\nFrom me\n", b"C: d\n\ny\n"] == messages_of(data)
 
 
-def test_lf_delivery_into_a_crlf_file_is_found():
+def test_lf_delivery_into_a_crlf_file_is_found() -> None:
     data = (POSTMARK + b"A: b\n\nx\n\n").replace(b"\n", b"\r\n") + POSTMARK + b"C: d\n\ny\n\n"
 
     assert [b"A: b\n\nx\n", b"C: d\n\ny\n"] == messages_of(data)
 
 
-def test_internal_data_is_hidden_only_as_first_message():
+def test_internal_data_is_hidden_only_as_first_message() -> None:
     internal = POSTMARK + b"Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\nX-IMAP: 1 2\n\nx\n\n"
     ordinary = POSTMARK + b"A: b\n\ny\n\n"
 
@@ -332,7 +334,7 @@ def test_internal_data_is_hidden_only_as_first_message():
     assert [] == messages_of(internal)
 
 
-def test_message_that_keeps_the_uidvalidity_is_ordinary():
+def test_message_that_keeps_the_uidvalidity_is_ordinary() -> None:
     data = POSTMARK + b"X-IMAPbase: 1 2\nA: b\n\nx\n\n"
 
     assert [b"A: b\n\nx\n"] == messages_of(data)
@@ -340,14 +342,14 @@ def test_message_that_keeps_the_uidvalidity_is_ordinary():
 
 
 @given(st.lists(MESSAGES, max_size=4), st.integers(1, 40), st.booleans())
-def test_what_is_stored_is_read_back(messages: list[bytes], size: int, crlf: bool):
+def test_what_is_stored_is_read_back(messages: list[bytes], size: int, crlf: bool) -> None:
     data = b"".join(b"".join(stored(in_pieces(message, size), NONE, NEW_YEAR, crlf)) for message in messages)
 
     assert [canonical(message) for message in messages] == [canonical(message) for message in messages_of(data)]
 
 
 @given(MESSAGES, st.integers(1, 7))
-def test_pieces_of_any_size_are_stored_alike(message: bytes, size: int):
+def test_pieces_of_any_size_are_stored_alike(message: bytes, size: int) -> None:
     whole = b"".join(stored([message], NONE, NEW_YEAR, False))
 
     assert whole == b"".join(stored(in_pieces(message, size), NONE, NEW_YEAR, False))
@@ -377,7 +379,7 @@ def work(count: int) -> tuple[int, int]:
     return data.given_out, data.searches
 
 
-def test_scan_of_5000_messages_takes_five_times_the_work_of_1000():
+def test_scan_of_5000_messages_takes_five_times_the_work_of_1000() -> None:
     few, many = work(1000), work(5000)
 
     assert all(m < 5.5 * f for f, m in zip(few, many, strict=True))
@@ -391,7 +393,101 @@ def file_of(*messages: bytes) -> bytes:
     return b"".join(b"".join(stored([message], NONE, NEW_YEAR, False)) for message in messages)
 
 
-def test_uids_are_the_same_after_other_messages_went_and_flags_changed():
+SIMPLE = st.sampled_from(
+    [
+        b"Message-ID: <1>\n\nx\n",
+        b"Message-ID: <1>\n\ny\n",
+        b"Message-ID: <2>\n\nx",
+        b"Subject: x\n\nx\n",
+        b"Subject: y",
+        b"\n",
+        b"",
+        b" odd\n\nFrom x\n\n\n",
+        b"Message-ID: <3>\r\n\r\nx\n",
+    ]
+)
+LEADS = st.sampled_from([b"", b"\n\n", POSTMARK + b"X-IMAP: 1 2\n\nx\n\n"])
+
+
+@given(LEADS, st.lists(st.lists(SIMPLE | MESSAGES, max_size=3), max_size=4), st.booleans(), st.integers(0, 3))
+def test_growing_file_is_what_it_would_be_read_at_once(
+    lead: bytes, batches: list[list[bytes]], crlf: bool, less: int
+) -> None:
+    data = lead.replace(b"\n", b"\r\n") if crlf else lead
+    data = data[: len(data) - less]
+    contents = Contents(data)
+    for batch in batches:
+        data += contents.separator()
+        data += b"".join(b"".join(stored([each], NONE, NEW_YEAR, contents.crlf)) for each in batch)
+        contents.names()
+        contents.grow(data)
+
+        assert Contents(data).spans == contents.spans
+        assert list(Contents(data).names().items()) == list(contents.names().items())
+
+
+CHANGES = st.sampled_from(["", "", "removed", "flags"])
+
+
+@given(LEADS, st.lists(st.tuples(SIMPLE | MESSAGES, CHANGES), min_size=1, max_size=6), st.booleans(), st.integers(0, 3))
+def test_edited_file_is_what_it_would_be_read_at_once(
+    lead: bytes, parts: list[tuple[bytes, str]], crlf: bool, less: int
+) -> None:
+    data = lead.replace(b"\n", b"\r\n") if crlf else lead
+    data += b"".join(b"".join(stored([each], NONE, NEW_YEAR, crlf)) for each, _ in parts)
+    data = data[: len(data) - less]
+    contents = Contents(data)
+    edits: list[Edit] = []
+    for span, (_, change) in zip(contents.spans, parts, strict=False):
+        if change == "removed":
+            edits.append(Edit(span.start, span.after, b""))
+        elif change == "flags":
+            header = with_flags(contents.raw_header(span), frozenset({SEEN, "k"}), NONE, crlf=contents.crlf)
+            edits.append(Edit(span.head, span.body, header))
+    new, at = b"", 0
+    for edit in edits:
+        new, at = new + data[at : edit.start] + edit.new, edit.end
+    new += data[at:]
+    contents.names()
+
+    if edits and contents.edit(new, edits):
+        assert Contents(new).spans == contents.spans
+        assert list(Contents(new).names().items()) == list(contents.names().items())
+
+
+def test_edit_that_leaves_the_first_message_alone_needs_no_reading() -> None:
+    data = file_of(b"Message-ID: <1>\n\nx\n", b"Message-ID: <2>\n\nx\n")
+    contents = Contents(data)
+
+    assert contents.edit(data[: contents.spans[1].start], [Edit(*contents.spans[1][::4], b"")])
+    assert 1 == len(contents)
+
+
+@given(LEADS, st.lists(SIMPLE | MESSAGES, max_size=4), st.booleans(), st.integers(1, 30))
+def test_messages_are_found_in_blocks_of_any_size(lead: bytes, parts: list[bytes], crlf: bool, size: int) -> None:
+    data = lead + b"".join(b"".join(stored([each], NONE, NEW_YEAR, crlf)) for each in parts)
+    expected = Contents(data).spans
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mboxscan, "BLOCK", size)
+        assert expected == Contents(data).spans
+
+
+def test_naming_batches_of_equal_messages_takes_linear_work() -> None:
+    def work_of(batches: int) -> int:
+        data = Counting(b"")
+        contents, given_out = Contents(data), 0
+        for _ in range(batches):
+            data = Counting(data + file_of(*[b"Message-ID: <1>\n\nx\n"] * 5, *[b"Message-ID: <2>\n\nx\n"] * 5))
+            contents.grow(data)
+            assert len(contents) == len(contents.names())
+            given_out += data.given_out
+        return given_out
+
+    assert work_of(100) < 6 * work_of(20)
+
+
+def test_uids_are_the_same_after_other_messages_went_and_flags_changed() -> None:
     one, two, three = (b"Message-ID: <%d>\n\nx\n" % n for n in range(3))
     before = uids(file_of(one, two, three))
 
@@ -400,13 +496,13 @@ def test_uids_are_the_same_after_other_messages_went_and_flags_changed():
     assert before == uids(file_of(one, two, three).rstrip(b"\n"))
 
 
-def test_equal_messages_are_numbered():
+def test_equal_messages_are_numbered() -> None:
     first, second, third = uids(file_of(*[b"Message-ID: <1>\n\nx\n"] * 3))
 
     assert [f"{first}.1", f"{first}.2"] == [second, third]
 
 
-def test_messages_with_the_same_header_and_length_are_told_by_their_content():
+def test_messages_with_the_same_header_and_length_are_told_by_their_content() -> None:
     one, two = b"Message-ID: <1>\n\nx\n", b"Message-ID: <1>\n\ny\n"
     both = uids(file_of(one, two))
 
@@ -414,7 +510,7 @@ def test_messages_with_the_same_header_and_length_are_told_by_their_content():
     assert not set(both) & set(uids(file_of(one)))
 
 
-def test_messages_without_message_id_are_told_by_their_content():
+def test_messages_without_message_id_are_told_by_their_content() -> None:
     one, two = b"Subject: x\n\nx\n", b"Subject: x\n\ny\n"
 
     assert uids(file_of(one)) != uids(file_of(two))

@@ -31,6 +31,7 @@ from mailsync.model import (
     Uid,
 )
 
+from .test_files import fast_directory
 from .test_maildir import ById, append, bodies, dates, expunge, fetched, gone, ids, mail, set_flags
 
 NAME = Mailbox("box")
@@ -332,16 +333,17 @@ def test_only_what_was_named_is_expunged_and_leaves_its_sequences(box: Mh, path:
     )
 
 
-def test_large_mailbox_is_listed_flagged_and_emptied(tmp_path: Path) -> None:
-    box = Mh(str(tmp_path / "box"), NAME, fsync=False)
-    box.create()
-    uids = append(box, *(mail(n) for n in range(5000)))
+def test_large_mailbox_is_listed_flagged_and_emptied() -> None:
+    with fast_directory() as directory:
+        box = Mh(f"{directory}/box", NAME, fsync=False)
+        box.create()
+        uids = append(box, *(mail(n) for n in range(5000)))
 
-    assert [f"<{n}>" for n in range(5000)] == ids(box.listing(ById()))
-    assert uids == set_flags(box, *(FlagChange(uid, add=frozenset({SEEN})) for uid in uids))
-    assert {frozenset({SEEN})} == {entry.flags for entry in box.listing(ById()).entries}
-    assert uids == expunge(box, *uids)
-    assert [] == box.listing(ById()).entries
+        assert [f"<{n}>" for n in range(5000)] == ids(box.listing(ById()))
+        assert uids == set_flags(box, *(FlagChange(uid, add=frozenset({SEEN})) for uid in uids))
+        assert {frozenset({SEEN})} == {entry.flags for entry in box.listing(ById()).entries}
+        assert uids == expunge(box, *uids)
+        assert [] == box.listing(ById()).entries
 
 
 def test_empty_mailbox_is_deleted(box: Mh, path: Path) -> None:

@@ -31,6 +31,7 @@ from mailsync.model import (
     Side,
     Uid,
 )
+from mailsync.msinfo import text
 from mailsync.msinfo.mailbox import Msinfo
 from mailsync.plan import BoxDone, Done
 from mailsync.planner import Options
@@ -284,7 +285,7 @@ class World:
         msinfo = Msinfo(self.msinfo, Mailbox("msinfo"), "ab", self.kind)
         memory = msinfo.load()
         if memory:
-            ids = {
+            ids: text.Memory = {
                 boxname: {id: (Line(lines[0].id),) for id, lines in seen.items() if not id.startswith("<md5:")}
                 for boxname, seen in memory.items()
             }

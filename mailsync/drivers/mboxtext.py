@@ -38,7 +38,7 @@ _POSTMARK = re.compile(
 # What most postmarks are, and nothing else: five times faster.
 _USUAL = re.compile(
     rb"From [^ \n]{1,200} (?:Sun|Mon|Tue|Wed|Thu|Fri|Sat) (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) "
-    rb"[ \d]\d \d\d:\d\d:\d\d \d{4}(?: [+-]\d{4})?\r?"
+    rb"[ 0-3]\d \d\d:\d\d:\d\d \d{4}(?: [+-]\d{4})?\r?"
 )
 _BOOKKEEPING = re.compile(
     rb"\n(?=[sx])(status|x-(?:status|keywords|uid|imap(?:base)?))[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.IGNORECASE

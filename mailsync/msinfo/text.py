@@ -66,7 +66,7 @@ def parse(raw: bytes, kind: str) -> tuple[Memory, tuple[str, ...]]:
     header, body = _split(raw)
     lines = _complete(header, body)
     _check_kind(header, lines, kind)
-    plain = all(map(str.isascii, lines)) and all(map(str.isprintable, lines))  # then each id is its own key
+    plain = all(map(str.isascii, lines)) and all(map(str.isprintable, lines))  # each id is its own key
     memory: Memory = {}
     lost = 0
     box: dict[Key, tuple[Line, ...]] = {}
@@ -88,16 +88,16 @@ def parse(raw: bytes, kind: str) -> tuple[Memory, tuple[str, ...]]:
             rest = text_line[end:]
             flags, digests = tails.get(rest) or _tail(rest, tails)
             line = Line(id, flags, digests)
+            folded = Key(id) if plain else key(id)
         elif unseen := _unseen(text_line, tails):
             line = unseen
-            id = line.id
+            folded = key(line.id)
         else:
             lost += text_line != "<>" or kind == "md5"
             continue
         if current is None:
             current = Boxname("")
             box = memory.setdefault(current, {})
-        folded = Key(id) if plain else key(id)
         before = box.get(folded)
         if before is None:
             box[folded] = (line,)
@@ -184,7 +184,8 @@ def _tail(text: str, tails: Tails) -> Tail:
     flags: Flags | None = None
     at = 0
     if found := _FLAGS.match(text):
-        flags = frozenset(_unpercent(flag.encode("latin-1")).decode("utf-8", "surrogateescape") for flag in found[1].split())
+        keywords = (_unpercent(flag.encode("latin-1")) for flag in found[1].split())
+        flags = frozenset(keyword.decode("utf-8", "surrogateescape") for keyword in keywords)
         at = found.end()
     digests = _DIGESTS.match(text, at)
     if digests:

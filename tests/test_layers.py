@@ -1,0 +1,83 @@
+"""The layout is the data flow: imports go one way, and what is pure stays pure."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "mailsync"
+MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+
+PURE = {
+    "addresses", "differ", "errors", "groups", "guard", "header", "identity", "model", "names", "plan", "remember",
+    "spec", "wording", "config.grammar", "config.keys", "config.source", "config.values", "drivers.contract",
+    "drivers.flags", "drivers.mboxtext", "drivers.memory", "msinfo.text", "report.printable",
+}  # fmt: skip
+WORLD = {"os", "io", "socket", "subprocess", "select", "fcntl", "pathlib", "shutil", "sqlite3", "rich", "imapclient"}
+
+# From the command line down to the values. A module imports from its own layer or from one below it.
+LAYERS = [
+    {"__main__"},
+    {"cli"},
+    {"command"},
+    {"channel", "modes"},
+    {"planner", "apply"},
+    {"arguments", "report", "look"},
+    {"stores", "state"},
+    {"msinfo", "cache"},
+    {"drivers"},
+    {"config", "guard", "differ"},
+    {"remember", "groups"},
+    {"plan"},
+    {"identity", "names", "spec"},
+    {"header"},
+    {"addresses"},
+    {"model", "errors", "wording", "__init__"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def imports(path: Path) -> set[str]:
+    """All that a module imports, by full name; its own package's modules begin with `mailsync.`."""
+    package = ("mailsync", *path.relative_to(PACKAGE).parent.parts)
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(
+                (*package[: len(package) - node.level + 1], node.module or "") if node.level else [node.module or ""]
+            )
+            found |= {f"{base.rstrip('.')}.{alias.name}" for alias in node.names}
+    return found
+
+
+def layer(module: str) -> str:
+    return module.split(".")[0]
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_module_imports_nothing_of_the_world(module: str) -> None:
+    assert not WORLD & {name.split(".")[0] for name in imports(MODULES[module])}
+
+
+def test_every_module_has_a_layer() -> None:
+    assert set(LEVEL) == {layer(module) for module in MODULES}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_one_way(module: str) -> None:
+    own = {name.removeprefix("mailsync.") for name in imports(MODULES[module]) if name.startswith("mailsync.")}
+    upward = {name for name in own if layer(name) in LEVEL and LEVEL[layer(name)] < LEVEL[layer(module)]}
+
+    assert not upward
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_only_report_draws_and_only_config_parses(module: str) -> None:
+    """Heavy libraries have one place each."""
+    places = {"rich": "report", "pyparsing": "config", "sqlite3": "cache"}
+
+    assert all(layer(module) == places.get(name.split(".")[0], layer(module)) for name in imports(MODULES[module]))
