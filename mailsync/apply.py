@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from .drivers.contract import Box
 from .errors import BoxError
-from .model import Appended, Boxname, Failure, FlagChange, Key, Message, Side, Uid
+from .identity import key
+from .model import Appended, Boxname, Failure, FlagChange, Head, Identify, Key, Message, MessageId, Side, Uid
 from .plan import BoxDone, BoxPlan, Change, Copy, Delete, Done, Failed, Outcome, Plan, SetFlags, Step, Why
 from .stores import Store
 
@@ -28,6 +29,7 @@ class Apply:
 
     plan: Plan
     stores: Mapping[Side, Store]
+    identify: Identify
     validity: dict[tuple[str, Side], str | None] = field(init=False, default_factory=dict)  # of boxes that were changed
     _coming: Counter[tuple[Side, Key]] = field(init=False)  # copies that are still to be done
     _failed: set[tuple[Side, Key]] = field(init=False, default_factory=set)  # copies that were not
@@ -117,7 +119,7 @@ class Apply:
         for to in (Side.B, Side.A):
             copies = [(change, step) for change, step in _of(Copy, box) if step.to is to]
             if copies:
-                for outcome in _copy(boxes[to.other], boxes[to], copies):
+                for outcome in self._read_back(boxes[to], _copy(boxes[to.other], boxes[to], copies)):
                     self._arrived(outcome)
                     yield outcome
         for on in Side:
@@ -125,6 +127,19 @@ class Apply:
             if changes:
                 wanted = [FlagChange(step.entry.uid, step.add, step.remove) for _, step in changes]
                 yield from _answers(changes, boxes[on].set_flags(wanted))
+
+    def _read_back(self, target: Box, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+        """Servers rewrite bytes that are not plain ASCII: then the id that a message has there is another one."""
+        odd: list[Done] = []
+        for outcome in outcomes:
+            if isinstance(outcome, Done) and outcome.uid is not None and _may_be_rewritten(outcome.step.entry.id):
+                odd.append(outcome)
+            else:
+                yield outcome
+        if odd:
+            answers = target.heads([outcome.uid for outcome in odd if outcome.uid is not None])
+            for outcome, head in zip(odd, answers, strict=True):
+                yield replace(outcome, id=self.identify(head.header)) if isinstance(head, Head) else outcome
 
     def _arrived(self, outcome: Outcome) -> None:
         if isinstance(outcome, Done | Failed):
@@ -186,6 +201,10 @@ def _copy(source: Box, target: Box, tasks: Sequence[tuple[Change, Copy]]) -> Ite
     except (BoxError, OSError) as err:
         for change, step in todo.values():
             yield Failed(change, step, _failure(step.entry.uid, err))
+
+
+def _may_be_rewritten(id: MessageId) -> bool:
+    return str(key(id)) != id or id.startswith("<md5:")
 
 
 def _answers(tasks: Sequence[tuple[Change, S]], answers: Iterator[Uid | Failure]) -> Iterator[Outcome]:

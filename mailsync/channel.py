@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +43,7 @@ class Channel:
         self.report.begin("sync", names, simulate=self.options.simulate)
         memory = self.msinfo.load()
         for note in self.msinfo.notes:
-            self.report.note(note)
+            self.report.note(note, asked=True)
         remembered = sum(len(lines) for seen in memory.values() for lines in seen.values())
         self.report.debug(f"msinfo {self.msinfo.mailbox}: {len(memory)} mailboxes, {remembered} messages remembered")
         with Cache(self.cache_file, self.msinfo.digest, write=not self.options.simulate) as cache:
@@ -70,6 +69,7 @@ class Run:
         self.summary = Summary()
         self._stores, self._report, self._options = channel.stores, channel.report, channel.options
         self._msinfo, self._clock, self._cache = channel.msinfo, channel.clock, cache
+        self._identify = channel.identify
         self._remembering = Remembering(memory)
         self._memory = memory
         self._results: dict[str, BoxResult | None] = {}  # of boxes in order; None: not finished
@@ -117,14 +117,16 @@ class Run:
         try:
             self._apply(planner)
         except BaseException:
-            with suppress(MsinfoError):
+            try:
                 self._save()
+            except MsinfoError as err:
+                self._report.problem(str(err), err.hint)
             raise
         self._save()
         self._cache.save(self._msinfo.digest)
 
     def _apply(self, planner: Planner) -> None:
-        apply = Apply(self.plan, self._stores)
+        apply = Apply(self.plan, self._stores, self._identify)
         waiting: dict[str, tuple[list[Outcome], Heads]] = {}
         for box in self.plan.boxes:
             self._results[box.boxname] = None

@@ -122,10 +122,10 @@ def _report(options: Namespace, out: Out, err: Out) -> Report:
     )
 
 
-def _json(out: Out, *options: bool) -> Report:
-    from .report.jsonlines import JsonLines  # with the json of the library, which few runs want
+def _json(out: Out, details: bool = False, warnings: bool = False, debugging: bool = False) -> Report:
+    from .report.jsonlines import JsonLines  # with the library's json, which few runs want
 
-    return JsonLines(out, *options)
+    return JsonLines(out, details, warnings, debugging)
 
 
 def _colour(err: Out) -> bool:

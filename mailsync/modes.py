@@ -68,7 +68,7 @@ def compare(
     summary = Summary()
     memory = msinfo.load()
     for note in msinfo.notes:
-        report.note(note)
+        report.note(note, asked=True)
     contents = store.contents()
     report.debug(store.told(contents))
     stores = dict.fromkeys(Side, store)

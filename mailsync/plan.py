@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from .model import Boxname, BoxSeen, Digest, Entry, Failure, Flags, Holds, Key, Line, Side, Uid
+from .model import Boxname, BoxSeen, Digest, Entry, Failure, Flags, Holds, Key, Line, MessageId, Side, Uid
 
 
 class Why(Enum):
@@ -98,14 +98,14 @@ class Change:
     steps: tuple[Step, ...] = ()
     held: tuple[Held, ...] = ()
 
-    def after(self, step: Step, uid: Uid | None, holds: Mapping[Side, Holds]) -> Change:
-        """The same change with the items as they are once `step` is done. `uid`: of the new message, after a Copy."""
+    def after(self, step: Step, holds: Mapping[Side, Holds], uid: Uid | None, id: MessageId | None) -> Change:
+        """The same change with the items as they are once `step` is done. `uid`, `id`: of the new one, after a Copy."""
         match step:
             case Copy(to=to, entry=entry, flags=flags):
                 here = to.other
 
                 def done(item: Item) -> Item:
-                    arrived = Entry(uid or Uid(""), entry.id, holds[to].of(flags), entry.size)
+                    arrived = Entry(uid or Uid(""), id or entry.id, holds[to].of(flags), entry.size)
                     return item.put(to, arrived, item.digest(here))
 
             case SetFlags(on=here, entry=entry, add=add, remove=remove):
@@ -198,6 +198,7 @@ class Done:
     change: Change
     step: Step
     uid: Uid | None = None  # of the new message, after a Copy, where the store tells it
+    id: MessageId | None = None  # what the store made of the id, where it may have changed it
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class Remembering:
         """Take in what came true; a step that failed changes nothing."""
         if isinstance(outcome, Done):
             where = (box.boxname, outcome.change.key)
-            self._now[where] = self._now[where].after(outcome.step, outcome.uid, box.holds)
+            self._now[where] = self._now[where].after(outcome.step, box.holds, outcome.uid, outcome.id)
             self._write(box, self._now[where])
 
     def forget(self, boxname: Boxname) -> None:

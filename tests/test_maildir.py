@@ -171,7 +171,7 @@ def test_messages_without_id_are_known_by_all_they_hold_and_msinfo_is_not_listed
 def test_message_that_cannot_be_read_makes_the_listing_incomplete(tmp_path: Path) -> None:
     script = (
         "import os, sys; sys.path.insert(0, sys.argv[2]); os.chdir(sys.argv[1]);"
-        "from test_maildir import *; os.geteuid() or os.setuid(65534);"  # root may read everything
+        "from tests.test_maildir import *; os.geteuid() or os.setuid(65534);"  # root may read everything
         "listing = Maildir('box', NAME).listing(ById());"
         "print([(f.what, f.why) for f in listing.unreadable], ids(listing), listing.complete)"
     )
@@ -183,7 +183,7 @@ def test_message_that_cannot_be_read_makes_the_listing_incomplete(tmp_path: Path
         (tmp_path / directory).chmod(0o755)
     next((tmp_path / "box/new").iterdir()).chmod(0o644)
 
-    run = [sys.executable, "-c", script, str(tmp_path), os.path.dirname(__file__)]
+    run = [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parents[1])]
     told = subprocess.run(run, capture_output=True, text=True, check=True).stdout
 
     assert "[('9.secret', 'Permission denied')] ['<1>'] False\n" == told

@@ -79,7 +79,7 @@ def failed_steps_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def planted(change: Any, holds: Any, complete: bool) -> Any:
         for step in change.steps:
-            change = change.after(step, None, holds)
+            change = change.after(step, holds, None, None)
         return lines(change, holds, complete)
 
     monkeypatch.setattr(remember, "lines", planted)

@@ -153,15 +153,18 @@ class MboxBox:
 
     def _load(self) -> None:
         """ValueError if it is no mbox."""
-        self._changed()
+        state = State.of(self._lock.fd)
         tail = None if self._write else unfinished(self._lock.path, self._lock.fd)
-        lasting = tail is None and self._state.lasting()
-        data = self._data(tail)
-        self._contents = (kept(self._lock.path, self._state, data) if lasting else None) or Contents(data)
-        self._lasting = lasting
+        lasting = tail is None and state.lasting()
+        data = self._without(tail, state.size) if tail else self._data(state.size)
+        self._contents = (kept(self._lock.path, state, data) if lasting else None) or Contents(data)
+        self._is_read(state, lasting=lasting)
 
-    def _data(self, tail: Tail | None = None) -> Source:
-        size = tail.start if tail else self._state.size
+    def _is_read(self, state: State, *, lasting: bool = False) -> None:
+        """`_contents` is that of this state; not before, or an error would leave it wrong about where messages lie."""
+        self._state, self._inode, self._lasting = state, state.inode, lasting
+
+    def _data(self, size: int) -> Source:
         data: Source = b""
         if size:
             # A map has a descriptor of its own: closing it early may drop the lock, keeping it uses them up.
@@ -169,8 +172,12 @@ class MboxBox:
                 self._maps.pop(0).close()
             data = mmap.mmap(self._lock.fd, size, access=mmap.ACCESS_READ)
             self._maps.append(data)
-        if tail and tail.end < self._state.size:  # rare enough to hold the file in memory
-            data = data[0:size] + tail.gap + os.pread(self._lock.fd, self._state.size - tail.end, tail.end)
+        return data
+
+    def _without(self, tail: Tail, size: int) -> Source:
+        data = self._data(tail.start)
+        if tail.end < size:  # rare enough to hold the file in memory
+            data = data[0 : tail.start] + tail.gap + os.pread(self._lock.fd, size - tail.end, tail.end)
         return data
 
     def _current(self) -> Mapping[Uid, Span]:
@@ -223,8 +230,9 @@ class MboxBox:
     def _grown(self, count: int) -> Sequence[Uid | None]:
         """The uids of what was appended."""
         before = len(self)
-        self._changed()
-        self._contents.grow(self._data())
+        state = State.of(self._lock.fd)
+        self._contents.grow(self._data(state.size))
+        self._is_read(state)
         return list(self._contents.names())[before:] if len(self) == before + count else [None] * count
 
     def _renumbered(self, going: set[Span]) -> Iterator[Edit]:
@@ -258,19 +266,15 @@ class MboxBox:
         _keep_news(self._lock.fd, before)
         if self._fsync:
             os.fsync(self._lock.fd)
-        self._changed()
-
-    def _changed(self) -> None:
-        self._state = State.of(self._lock.fd)
-        self._inode = self._state.inode
-        self._lasting = False  # a change in the same moment by another program would go unseen
+        self._is_read(State.of(self._lock.fd))
 
     def _rewritten(self, edits: Sequence[Edit]) -> None:
         """Where the messages lie now. If that must be read, whoever asks does so: after the last change nobody does."""
-        before = self._state
-        self._changed()
-        if not self._contents.edit(self._data(), edits):
-            self._state = before
+        state = State.of(self._lock.fd)
+        self._inode, self._lasting = state.inode, False
+        with suppress(OSError):
+            if self._contents.edit(self._data(state.size), edits):
+                self._is_read(state)
 
     def _rewrite(self, data: Source, edits: Sequence[Edit]) -> None:
         temporary = beside(self._lock.path, "rewrite")
@@ -315,7 +319,7 @@ class MboxBox:
                 if self._fsync:
                     os.fsync(self._lock.fd)
             else:
-                self._rewrite(self._data(), [Edit(*tail)])
+                self._rewrite(self._data(self._state.size), [Edit(*tail)])
         remove_spool(self._lock.path)
 
     def _answer(self, uid: Uid, known: bool, failed: OSError | None) -> Uid | Failure:
