@@ -43,6 +43,8 @@ class Channel:
         self.report.begin("sync", names, simulate=self.options.simulate)
         memory = self.msinfo.load()
         for note in self.msinfo.notes:
+            self.report.note(note)
+        for note in self.msinfo.forged:
             self.report.note(note, asked=True)
         remembered = sum(len(lines) for seen in memory.values() for lines in seen.values())
         self.report.debug(f"msinfo {self.msinfo.mailbox}: {len(memory)} mailboxes, {remembered} messages remembered")

@@ -68,6 +68,8 @@ def compare(
     summary = Summary()
     memory = msinfo.load()
     for note in msinfo.notes:
+        report.note(note)
+    for note in msinfo.forged:
         report.note(note, asked=True)
     contents = store.contents()
     report.debug(store.told(contents))

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mailsync.drivers import files
 from mailsync.drivers.formats import Local
 from mailsync.drivers.maildir import Maildir, OpenMaildir
 from mailsync.errors import BoxError
@@ -117,6 +118,12 @@ def set_flags(box: Local, *changes: FlagChange) -> list[Uid | Failure]:
 def expunge(box: Local, *uids: str) -> list[Uid | Failure]:
     with box.open(write=True) as opened:
         return list(opened.expunge([Uid(uid) for uid in uids]))
+
+
+@pytest.fixture
+def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other program works here, so nobody need wait for the clock to tell its changes from ours."""
+    monkeypatch.setattr(files, "TICK", 0)
 
 
 @pytest.fixture
@@ -264,8 +271,8 @@ def test_mailbox_made_anew_under_its_name_has_another_validity(box: Maildir, pat
 
 def test_reading_changes_nothing_not_even_access_times(box: Maildir, path: Path) -> None:
     uids = append(box, mail(1), mail(2, {SEEN}))
-    for directory, _, files in os.walk(path):
-        for name in (".", *files):
+    for directory, _, found in os.walk(path):
+        for name in (".", *found):
             os.utime(os.path.join(directory, name), (5, 10))
 
     def state() -> dict[str, os.stat_result]:
@@ -293,6 +300,7 @@ holdable = st.frozensets(st.sampled_from([*sorted(SYSTEM), "$Forwarded", "Work",
 dates = st.integers(0, 2**31 - 1)
 
 
+@pytest.mark.usefixtures("undisturbed")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(messages=st.lists(st.tuples(bodies, holdable, dates), min_size=1, max_size=3))
 def test_what_is_appended_is_fetched_to_the_byte(tmp_path: Path, messages: list[tuple[bytes, Flags, int]]) -> None:
@@ -401,6 +409,7 @@ def test_write_is_refused_where_there_is_no_maildir(tmp_path: Path) -> None:
 # ---- flags -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("undisturbed")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(start=holdable, changes=st.lists(st.tuples(holdable, holdable), max_size=4))
 def test_flags_after_changes_are_what_a_model_says(

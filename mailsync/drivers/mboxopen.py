@@ -10,7 +10,7 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -180,7 +180,7 @@ class MboxBox:
             data = data[0 : tail.start] + tail.gap + os.pread(self._lock.fd, size - tail.end, tail.end)
         return data
 
-    def _current(self) -> Mapping[Uid, Span]:
+    def _current(self) -> dict[Uid, Span]:
         """The messages by uid. BoxError if the file was taken away, by a program that ignores locks."""
         self._lock.refresh()
         try:
@@ -233,7 +233,9 @@ class MboxBox:
         state = State.of(self._lock.fd)
         self._contents.grow(self._data(state.size))
         self._is_read(state)
-        return list(self._contents.names())[before:] if len(self) == before + count else [None] * count
+        if len(self) != before + count:
+            return [None] * count
+        return list(islice(reversed(self._contents.names()), count))[::-1]
 
     def _renumbered(self, going: set[Span]) -> Iterator[Edit]:
         """Who follows the message that keeps the file's UIDVALIDITY gets it: else IMAP clients would start anew."""

@@ -7,7 +7,7 @@ import mmap
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -100,7 +100,7 @@ class Contents:
             self.spans.append(Span(start + before, head + before, body + by, end + by, after + by))
         return True
 
-    def names(self) -> Mapping[Uid, Span]:
+    def names(self) -> dict[Uid, Span]:
         """Uids stay the same whatever happens to other messages and to flags.
 
         They are made of the header and the length of the body. Where that may not be enough (no Message-ID, or another

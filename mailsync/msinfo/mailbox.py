@@ -40,6 +40,7 @@ class Msinfo:
     channel: str
     kind: str  # of ids: "msgid" or "md5"
     notes: list[str] = field(default_factory=list)  # what else is worth telling about the mailbox
+    forged: list[str] = field(default_factory=list)  # and what must be told
     digest: str = ""  # tells this memory from any other
     _old: list[Uid] = field(default_factory=list)
 
@@ -121,7 +122,7 @@ class Msinfo:
         if not text.candidate(head.header, self.channel):
             return False
         if forged(head.header):
-            self.notes.append(
+            self.forged.append(
                 f"msinfo {self.mailbox}: a message calls itself the memory of {self.channel} but came by mail: ignored"
             )
             return False
