@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from . import groups, remember
 from .groups import Fact, Facts
@@ -40,9 +41,10 @@ UNREADABLE = "messages that cannot be read there: it may be one of them"
 
 
 Recorded = Callable[[Side, Uid], bool | None]
+Members = Mapping[Side, Sequence[Entry]]  # the messages with one id
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
     """One box as it is: what the differ decides from."""
 
@@ -60,11 +62,16 @@ class Case:
     def complete(self, side: Side) -> bool:
         return self.listings[side].complete
 
+    @cached_property
+    def index(self) -> tuple[dict[Side, dict[Key, Entry]], dict[Key, Members]]:
+        """The entries of each side by id; and the members of each id that takes a look into its messages."""
+        return _index(self)
+
 
 def questions(case: Case) -> dict[Side, list[Uid]]:
     """The messages that must be read as a whole before `diff` can decide: members of groups, drafts; few or none."""
     asked: dict[Side, list[Uid]] = {side: [] for side in Side}
-    single, several = _index(case)
+    single, several = case.index
     for id, members in several.items():
         if not _settled(case, id, members):
             for side in Side:
@@ -79,13 +86,14 @@ def questions(case: Case) -> dict[Side, list[Uid]]:
 
 def diff(case: Case, facts: Facts) -> BoxPlan:
     """The plan of one box. `facts` holds an answer for all that `questions` asked."""
-    single, several = _index(case)
+    single, several = case.index
     a, b = single[Side.A], single[Side.B]
     holds = case.holds
     complete = all(map(case.complete, Side))
     changes = []
     quiet = 0
-    for id in {**a, **b, **dict.fromkeys(case.seen)}:
+    settled = a.keys() == b.keys() == case.seen.keys()
+    for id in a if settled else {**a, **b, **dict.fromkeys(case.seen)}:
         lines = case.seen.get(id, ())
         if id in several:
             members = several[id]
@@ -104,7 +112,7 @@ def diff(case: Case, facts: Facts) -> BoxPlan:
         else:
             quiet += change.remaining()
     duplicates = sorted((step for change in changes for step in _duplicates(change)), key=_place_in(case))
-    found = {side: len(case.seen.keys() & single[side].keys()) for side in Side}
+    found = {side: sum(id in single[side] for id in case.seen) for side in Side}
     return BoxPlan(case.boxname, tuple(changes), quiet, holds, case.seen, found, tuple(duplicates), complete=complete)
 
 
@@ -118,11 +126,8 @@ def merge(a: Flags, b: Flags, seen: Flags | None, holds: Mapping[Side, Holds]) -
 
 # ---- which messages an id stands for ---------------------------------------------------------------------------------
 
-Members = Mapping[Side, Sequence[Entry]]
-
 
 def _index(case: Case) -> tuple[dict[Side, dict[Key, Entry]], dict[Key, Members]]:
-    """The entries by id; and the members of each id that takes a look into its messages."""
     single: dict[Side, dict[Key, Entry]] = {Side.A: {}, Side.B: {}}
     extra: dict[tuple[Side, Key], list[Entry]] = {}
     several: dict[Key, Members] = {}
