@@ -170,11 +170,9 @@ class Run:
             self._cache.note(box.boxname, side, validity, uids)
         self._remembering.end(box)
         self._results[box.boxname] = result
-        for boxname, ready in list(self._results.items()):
-            if ready is None:
-                break
+        while self._results and (ready := self._results[next(iter(self._results))]) is not None:
             self._tell(ready)
-            del self._results[boxname]
+            del self._results[ready.plan.boxname]
 
     def _remembered_uids(self, box: BoxPlan, found: Found) -> dict[Side, list[Uid]]:
         """The uids that the memory stands for; not that of another message under a known id."""

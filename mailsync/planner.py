@@ -62,8 +62,9 @@ class Planner:
         self._lists = {s: any(info.selectable for info in contents[s].boxes.values()) for s in Side}
         for side in Side:
             self.debug(self.stores[side].told(contents[side]))
-        failed = {name: why for c in contents.values() for name, why in c.failed.items() if name not in c.strays}
-        left_out = {name: c.failed[name].why for c in contents.values() for name in c.strays}
+        unseen = [(name, why, c) for c in contents.values() for name, why in c.failed.items() if self._is_chosen(name)]
+        failed = {name: why for name, why, c in unseen if name not in c.strays}
+        left_out = {name: why.why for name, why, c in unseen if name in c.strays}
         todo: dict[Boxname, frozenset[Side]] = {}
         for boxname in self._chosen(_in_order(contents, memory)):
             on = frozenset(s for s in Side if (info := contents[s].boxes.get(boxname)) and info.selectable)
@@ -92,13 +93,14 @@ class Planner:
         return {s: guard.Sight(self.stores[s].name, self._lists[s], self._same[s]) for s in Side}
 
     def _chosen(self, boxnames: list[Boxname]) -> list[Boxname]:
-        if not self.options.only:
-            return boxnames
-        chosen = [boxname for boxname in boxnames if Patterns(self.options.only).matches(boxname)]
-        if not chosen:
+        chosen = [boxname for boxname in boxnames if self._is_chosen(boxname)]
+        if self.options.only and not chosen:
             wanted = ", ".join(self.options.only)
             raise UsageError(f"neither store has a mailbox {wanted}{did_you_mean(wanted, boxnames)}")
         return chosen
+
+    def _is_chosen(self, boxname: Boxname) -> bool:
+        return not self.options.only or Patterns(self.options.only).matches(boxname)
 
     def _unwanted(self, boxname: Boxname) -> str:
         """A box counts as gone only where it would be listed if it were there."""
