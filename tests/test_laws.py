@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from mailsync.drivers.memory import Memory, MemoryBox
 from mailsync.model import DELETED, DRAFT, FLAGGED, SEEN, Flags, Holds, Side, Uid
@@ -383,3 +383,9 @@ def check_kill_points(scenario: Scenario, interrupt: bool = False, machine: type
 
 TestLaws = Laws.TestCase
 TestLaws.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+def test_laws_hold_in_long_histories() -> None:
+    run_state_machine_as_test(Laws, settings=settings(max_examples=5000, stateful_step_count=40, deadline=None))

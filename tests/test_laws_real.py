@@ -20,6 +20,17 @@ PAIRS = [("maildir", "mbox"), ("mbox", "mh"), ("mh", "maildir"), ("maildir", "ma
 
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_laws_on(a: str, b: str) -> None:
+    check_laws(a, b, max_examples=25)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("a", "b"), PAIRS)
+def test_laws_in_many_histories_on(a: str, b: str) -> None:
+    check_laws(a, b, max_examples=1000)
+
+
+def check_laws(a: str, b: str, max_examples: int) -> None:
     formats = {Side.A: a, Side.B: b}
 
     class RealLaws(Laws):
@@ -36,4 +47,5 @@ def test_laws_on(a: str, b: str) -> None:
             msinfo = LocalStore(str(home), patterns=("msinfo",), format="mbox", fsync=False, environ=os.environ)
             return World({**stores}, msinfo, self.dir / "cache.sqlite", prefix=prefix)
 
-    run_state_machine_as_test(RealLaws, settings=settings(max_examples=25, stateful_step_count=20, deadline=None))
+    histories = settings(max_examples=max_examples, stateful_step_count=20, deadline=None)
+    run_state_machine_as_test(RealLaws, settings=histories)
