@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from . import differ, guard, look
+from . import across, differ, guard, look
 from .cache import Cache
 from .differ import Case, Recorded
 from .errors import BoxError, UsageError
@@ -86,7 +86,7 @@ class Planner:
                 failed[boxname] = found
             else:
                 boxes.append(self._box(boxname, found, todo[boxname], memory.get(boxname, {})))
-        return Plan(tuple(boxes), failed, left_out)
+        return across.join(Plan(tuple(boxes), failed, left_out))
 
     def sights(self) -> Mapping[Side, guard.Sight]:
         """What the guard must know of each store."""

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "mailsync"
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
 
 PURE = {
-    "addresses", "differ", "errors", "groups", "guard", "header", "identity", "model", "names", "plan", "remember",
+    "across", "addresses",
+    "differ", "errors", "groups", "guard", "header", "identity", "model", "names", "plan", "remember",
     "spec", "wording", "config.grammar", "config.keys", "config.source", "config.values", "drivers.contract",
     "drivers.flags", "drivers.mboxtext", "drivers.memory", "msinfo.text", "report.printable",
 }  # fmt: skip
@@ -28,7 +29,7 @@ LAYERS = [
     {"stores", "state"},
     {"msinfo", "cache"},
     {"drivers"},
-    {"config", "guard", "differ"},
+    {"config", "guard", "differ", "across"},
     {"remember", "groups"},
     {"plan"},
     {"identity", "names", "spec"},

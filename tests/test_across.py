@@ -1,0 +1,44 @@
+"""Plans that reach over mailboxes."""
+
+from __future__ import annotations
+
+from mailsync.model import Side
+from mailsync.planner import Options
+
+from .world import Mail, World
+
+BIG = Mail("big", "x" * 200)
+
+
+def moved() -> World:
+    """On side A a message was moved from x to y, after both sides had it."""
+    world = World()
+    world.deliver(Side.A, "x", BIG)
+    world.deliver(Side.A, "x", Mail("other", "o"))
+    world.sync()
+    [uid] = [uid for uid, (digest, _) in world.messages(Side.A, "x").items() if digest == BIG.digest]
+    world.deliver(Side.A, "y", BIG)
+    world.delete(Side.A, "x", uid)
+    return world
+
+
+def test_moved_message_is_moved_on_the_other_side() -> None:
+    world = moved()
+
+    world.sync()
+
+    assert {"x": 1, "y": 1} == {box: len(world.messages(Side.B, box)) for box in ("x", "y")}
+    assert [] == world.plan()
+
+
+def test_moved_message_that_is_too_big_to_be_copied_stays_where_it_was() -> None:
+    world = moved()
+    limited = Options(sizelimit=100)
+
+    world.sync(limited)
+    again = world.sync(limited)
+
+    assert {"x": 2, "y": 0} == {box: len(world.messages(Side.B, box)) for box in ("x", "y")}
+    assert [] == again.steps
+    world.sync()
+    assert {"x": 1, "y": 1} == {box: len(world.messages(Side.B, box)) for box in ("x", "y")}
