@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -380,6 +381,16 @@ def check_kill_points(scenario: Scenario, interrupt: bool = False, machine: type
         if switch.left:
             return
 
+
+class Md5Laws(Laws):
+    """The same with `-t md5`."""
+
+    def make(self, holds: Holds) -> World:
+        return replace(super().make(holds), kind="md5")
+
+
+TestMd5Laws = Md5Laws.TestCase
+TestMd5Laws.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
 
 TestLaws = Laws.TestCase
 TestLaws.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
