@@ -101,10 +101,15 @@ class MboxBox:
 
     def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
         names = self._current()
+        read = 0
         for uid in uids:
             self._lock.refresh()
             if span := names.get(uid):
                 yield Message(uid, flags_of(self._contents.raw_header(span)), self._date(span), self._body(span))
+                read += span.end - span.start
+                if read >= BATCH_BYTES:
+                    read = 0
+                    forget(self._contents.data)
             else:
                 yield _gone(uid)
 
