@@ -5,7 +5,6 @@ Keywords are Dovecot's (`dovecot-keywords`). Knows nothing of other mailboxes: `
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import time
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, cached_property, partial
 from itertools import count
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from ..errors import BoxError
 from ..model import (
@@ -30,7 +29,6 @@ from ..model import (
     Listing,
     Mailbox,
     Message,
-    MessageId,
     Token,
     Uid,
 )
@@ -44,16 +42,14 @@ from .flags import (
     maildir_holds,
     parse_keywords,
     split_name,
-    split_unique,
     without_letter,
 )
+from .maildirscan import Names
 
 KEYWORDS = "dovecot-keywords"
 ABANDONED = 36 * 3600  # seconds; a file in tmp/ that is older belongs to nobody (maildir(5))
-TRIES = 4  # times a message is looked for again while other programs rename it
 
 _counter = count()
-T = TypeVar("T")
 
 
 class Maildir:
@@ -317,86 +313,6 @@ class OpenMaildir:
 
     def _durable(self, answers: list[Uid | Failure]) -> list[Uid | Failure]:
         return delivery.durable(answers, [self._box.at("cur"), self._box.at("new")] if self._box.fsync else ())
-
-
-class Names:
-    """Where each message lies now, as other programs go on renaming: uid -> "cur/NAME" or "new/NAME"."""
-
-    where: dict[Uid, str]
-    links: dict[Uid, list[str]]  # other names of the same file: a program moves it, or died while it did
-    twins: dict[Uid, str]  # another message with the same unique name: no uid can tell the two apart
-    separator: str  # what this box writes before the letters
-
-    def __init__(self, path: str, mailbox: Mailbox) -> None:
-        self._path, self._mailbox = path, mailbox
-        self.refresh()
-
-    def refresh(self) -> None:
-        """BoxError if a directory cannot be read, or if cur never stays the same while it is read."""
-        try:
-            files.steadily(os.path.join(self._path, "cur"), self._scan)
-        except OSError as err:
-            raise BoxError(f"{self._mailbox}: cannot be listed: {files.why(err)}") from err
-
-    def identity(self, uid: Uid, identify: Identify) -> MessageId:
-        """`try_on`, in haste while a message lies where it lay: nearly all of 50,000 do."""
-        if where := self.where.get(uid):
-            try:
-                return files.identity_of(f"{self._path}/{where}", identify)
-            except FileNotFoundError:
-                pass
-        return self.try_on(uid, partial(files.identity_of, identify=identify))
-
-    def try_on(self, uid: Uid, act: Callable[[str], T]) -> T:
-        """What `act` gives for the path of a message, looked for again if it was renamed. FileNotFoundError: gone."""
-        for _ in range(TRIES):
-            if uid not in self.where:
-                break
-            try:
-                return act(f"{self._path}/{self.where[uid]}")
-            except FileNotFoundError:
-                self.refresh()
-        raise FileNotFoundError(errno.ENOENT, "no longer there", uid)
-
-    def letters(self) -> set[str]:
-        """All that are in use in cur, with or without a meaning."""
-        return {c for where in self.where.values() if where.startswith("cur/") for c in split_name(where).letters}
-
-    def _scan(self) -> None:
-        self.where, self.links, self.twins = {}, {}, {}
-        where = self.where
-        separators = set()
-        for part in ("new", "cur"):  # in this order a message on its way to cur is met at least once
-            with files.scan(os.path.join(self._path, part)) as found:
-                for entry in found:
-                    name = entry.name
-                    if name[0] == "." or not entry.is_file():
-                        continue
-                    unique, separator = split_unique(name)
-                    uid = Uid(unique)
-                    separators.add(separator)
-                    if uid in where:
-                        self._met_again(uid, f"{part}/{name}")
-                    else:
-                        where[uid] = f"{part}/{name}"
-        self.separator = next((s for s in (":2,", ";2,", "!2,") if s in separators), ":2,")
-
-    def _met_again(self, uid: Uid, where: str) -> None:
-        """Two names with one unique part: most often one file, moved while the directories were read."""
-        first, second = (self._inode(name) for name in (self.where[uid], where))
-        if second is None:
-            return
-        if first == second:
-            self.links.setdefault(uid, []).append(self.where[uid])
-        elif first is not None:
-            self.twins[uid] = self.where[uid]
-        self.where[uid] = where
-
-    def _inode(self, where: str) -> int | None:
-        try:
-            return os.stat(os.path.join(self._path, where)).st_ino
-        except FileNotFoundError:
-            return None
 
 
 @cache
