@@ -19,6 +19,7 @@ from .model import HIDDEN, Digest, Identify, Key, MessageId
 # In this order they identify a message that has no Message-ID.
 _IDENTIFYING = (b"date", b"from", b"to", b"cc", b"subject", b"in-reply-to", b"references", b"received")
 _DELIVERED = (b"received", b"return-path", b"delivered-to", b"message-id")  # what passed through the mail has one
+_MD5 = (b"date", b"subject", b"message-id", b"from", b"to")
 _ALL = (b"message-id", *_IDENTIFYING, b"return-path", b"delivered-to")
 
 # The first Message-ID of a head as it is, or the end of the head, and the id if it needs no work: ten times faster.
@@ -78,6 +79,7 @@ class _Rule:
     """What both kinds share: the ids of messages that the kind's own rule cannot tell apart."""
 
     fields: tuple[bytes, ...] = _ALL
+    quick: tuple[bytes, ...] = _ALL
     version = ""
 
     def __call__(self, header: bytes, /) -> MessageId | None:
@@ -126,18 +128,20 @@ class Md5Identify(_Rule):
     """`-t md5`: of Date, Subject, Message-ID and the addresses of all From and To, as `<>, md5: <HEX>`."""
 
     version = "md5-1"
-    quick = (b"date", b"subject", b"message-id", b"from", b"to")
+    quick = ()  # a field that a server does not give would make another id, not none
 
     def sure(self, header: bytes, /) -> MessageId | None:
-        """The id if `quick` fields are enough to tell it. None also for what may be msinfo: ask for `fields`."""
+        """The id, if one of the fields is there. None also for what is `hidden`."""
+        if hidden(header):
+            return None
         text: dict[bytes, bytes] = {}
         addresses: dict[bytes, list[bytes]] = {b"from": [], b"to": []}
-        for name, value in fields(header, self.quick):
+        for name, value in fields(header, _MD5):
             if name in addresses:
                 addresses[name] += (one.written() for one in parse(unfold(value)))
             else:
                 text.setdefault(name, unfold(value))
-        parts = [text.get(name, b"") for name in self.quick[:3]]
+        parts = [text.get(name, b"") for name in _MD5[:3]]
         string = b"".join((*parts, *addresses[b"from"], *addresses[b"to"]))
         return MessageId(f"<>, md5: <{md5(string, usedforsecurity=False).hexdigest()}>") if string else None
 

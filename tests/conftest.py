@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,6 +39,42 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not os.environ.get("MAILSYNC_TORTURE"):
         items[:] = [item for item in items if "torture" not in item.keywords]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Install servers while no test's time runs, and only if a module that was collected brought them in."""
+    if "tests.servers" in sys.modules and not session.config.option.collectonly:
+        from . import servers
+
+        servers.install()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Comes after Ctrl-C, too."""
+    if "tests.servers" in sys.modules:
+        from . import servers
+        from .servers import matrix
+
+        servers.stop()
+        if hasattr(session.config, "workeroutput"):  # this is a process of pytest-xdist
+            session.config.workeroutput["matrix"] = matrix.cells()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A process of pytest-xdist ended."""
+    from .servers import matrix
+
+    matrix.merge(getattr(node, "workeroutput", {}).get("matrix", ()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    from .servers import matrix
+
+    if lines := matrix.lines():
+        terminalreporter.section("what was tried on which server")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(hookwrapper=True)
