@@ -6,95 +6,137 @@ the same side in other boxes, and is not done where one of them failed. Killed a
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from .copying import LostAt, failure_of, read_back, send
 from .drivers.contract import Box
-from .errors import BoxError
-from .identity import key
-from .model import Appended, Boxname, Failure, FlagChange, Head, Identify, Key, Message, MessageId, Side, Uid
-from .plan import BoxDone, BoxPlan, Change, Copy, Delete, Done, Failed, Outcome, Plan, SetFlags, Step, Why
+from .errors import BoxError, Lost
+from .model import Boxname, Failure, FlagChange, Identify, Side, Uid
+from .outstanding import Outstanding
+from .plan import BoxDone, BoxPlan, Change, Copy, Delete, Done, Failed, Mark, Outcome, Plan, SetFlags, Step, Why, mark
 from .stores import Store
 
 Task = tuple[Change, Step]
 S = TypeVar("S", Copy, SetFlags, Delete)
 
+BROKE_TWICE = "the connection broke twice at this message"
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """What connections that broke have taught about the steps of a box."""
+
+    alone: bool = False  # copies are sent one by one: if it breaks again, the message that does it is known
+    suspects: frozenset[Mark] = frozenset()  # it broke at them once: of the copies they come last
+    culprits: frozenset[Mark] = frozenset()  # it broke at them again: they are not tried any more
+
 
 @dataclass
 class Apply:
-    """One run over a plan. `box` for each box in order, then `rest`, then `remove`."""
+    """One run over a plan. `box` for each box in order, then `rest` for those not finished, then `remove`.
+
+    `Lost` comes out of `box` and `rest` where a connection breaks. What was sent last may have been done: the box must
+    be looked at again, and `box` be called with its new plan, which takes the place of the old one.
+    """
 
     plan: Plan
     stores: Mapping[Side, Store]
     identify: Identify
     validity: dict[tuple[str, Side], str | None] = field(init=False, default_factory=dict)  # of boxes that were changed
-    _coming: Counter[tuple[Side, Key]] = field(init=False)  # copies that are still to be done
-    _failed: set[tuple[Side, Key]] = field(init=False, default_factory=set)  # copies that were not
-    _deferred: dict[str, tuple[BoxPlan, list[Task]]] = field(init=False, default_factory=dict)
+    _copies: Outstanding = field(init=False)
+    _deferred: dict[str, list[Task]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._coming = Counter(
-            (step.to, change.key)
-            for box in self.plan.boxes
-            for change in box.changes
-            for step in change.steps
-            if isinstance(step, Copy)
-        )
+        self._copies = Outstanding(self.plan.boxes)
 
-    def box(self, box: BoxPlan) -> Iterator[Outcome]:
+    def box(self, box: BoxPlan, care: Care | None = None) -> Generator[Outcome, None, None]:
         """Do what one box needs. What fails is told, step by step, and goes no further than it must."""
-        for side in box.create:
-            failure = _tried(self.stores[side].create, box.boxname)
-            yield BoxDone(box.boxname, side, "create", failure)
-            if failure:
-                yield from self._all_failed(_tasks(box), replace(failure, gone=True))  # told once is enough
-                return
-        with self._opened(box, list(_tasks(box))) as (boxes, failure):
-            if failure:
-                yield from self._all_failed(_tasks(box), failure)
-                return
-            broken: set[Key] = set()  # ids with a step that failed: their deletions wait for the next run
-            for outcome in self._copies_and_flags(box, boxes):
-                if isinstance(outcome, Failed):
-                    broken.add(outcome.change.key)
-                yield outcome
-            now, later = [], []
-            for change, step in _tasks(box):
-                if isinstance(step, Delete):
-                    if change.key in broken:
-                        yield Failed(change, step, _waits(step))
-                    elif self._coming[step.on, change.key]:
-                        later.append((change, step))
-                    else:
-                        now.append((change, step))
-            if later:
-                self._deferred[box.boxname] = (box, list(later))
-            yield from self._deletes(boxes, now)
-            self._note_validity(box, boxes)
+        self._start(box)
+        unread: list[Done] = []
+        try:
+            yield from self._whole(box, care or Care(), unread)
+        except Lost:
+            yield from self._read_late(box, unread)
+            raise
 
     def is_finished(self, box: BoxPlan) -> bool:
         """False if some deletions of this box wait for copies in boxes to come."""
         return box.boxname not in self._deferred
 
-    def rest(self) -> Iterator[tuple[BoxPlan, Iterator[Outcome]]]:
+    def rest(self, box: BoxPlan) -> Generator[Outcome, None, None]:
         """The deletions that waited for copies in other boxes."""
-        for box, tasks in self._deferred.values():
-            yield box, self._deferred_deletes(box, tasks)
-
-    def remove(self, box: BoxPlan, side: Side) -> BoxDone:
-        """-D: a box that is empty now; looked at again by the driver."""
-        return BoxDone(box.boxname, side, "remove", _tried(self.stores[side].delete, box.boxname))
-
-    def _deferred_deletes(self, box: BoxPlan, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        tasks = self._deferred.pop(box.boxname)
         with self._opened(box, tasks) as (boxes, failure):
             if failure:
-                yield from self._all_failed(tasks, failure)
+                yield from self._all_failed(box, tasks, failure)
             else:
                 yield from self._deletes(boxes, tasks)
                 self._note_validity(box, boxes)
+
+    def give_up(self, box: BoxPlan, failure: Failure) -> Generator[Outcome, None, None]:
+        """Do nothing of it."""
+        self._start(box)
+        for side in box.create:
+            yield BoxDone(box.boxname, side, "create", failure)
+        yield from self._all_failed(box, _tasks(box), replace(failure, gone=bool(box.create)))
+
+    def remove(self, box: BoxPlan, side: Side) -> BoxDone:
+        """-D: a box that is empty now; looked at again by the driver."""
+        store = self.stores[side]
+
+        def removed(boxname: Boxname) -> None:
+            try:
+                store.delete(boxname)
+            except Lost:
+                if store.find(boxname) is not None:
+                    store.delete(boxname)
+
+        try:
+            return BoxDone(box.boxname, side, "remove", _tried(removed, box.boxname))
+        except Lost as lost:
+            return BoxDone(box.boxname, side, "remove", failure_of(box.boxname, lost))
+
+    # ---- one box -----------------------------------------------------------------------------------------------------
+
+    def _start(self, box: BoxPlan) -> None:
+        self._deferred.pop(box.boxname, None)
+        self._copies.expect(box)
+
+    def _whole(self, box: BoxPlan, care: Care, unread: list[Done]) -> Iterator[Outcome]:
+        for side in box.create:
+            failure = _tried(self.stores[side].create, box.boxname)
+            yield BoxDone(box.boxname, side, "create", failure)
+            if failure:
+                yield from self._all_failed(box, _tasks(box), replace(failure, gone=True))  # told once is enough
+                return
+        culprits = [task for task in _tasks(box) if mark(task[1]) in care.culprits]
+        yield from self._all_failed(box, culprits, Failure(box.boxname, BROKE_TWICE))
+        tasks = [task for task in _tasks(box) if mark(task[1]) not in care.culprits]
+        with self._opened(box, tasks) as (boxes, failure):
+            if failure:
+                yield from self._all_failed(box, tasks, failure)
+                return
+            broken = {change.key for change, _ in culprits}  # ids with a step that failed: their deletions wait
+            for outcome in self._copies_and_flags(box, boxes, tasks, care, unread):
+                if isinstance(outcome, Failed):
+                    broken.add(outcome.change.key)
+                yield outcome
+            now, later = [], []
+            for change, step in tasks:
+                if isinstance(step, Delete):
+                    if change.key in broken:
+                        yield Failed(change, step, _waits(step))
+                    elif self._copies.is_coming(step.on, change.key):
+                        later.append((change, step))
+                    else:
+                        now.append((change, step))
+            if later:
+                self._deferred[box.boxname] = list(later)
+            yield from self._deletes(boxes, now)
+            self._note_validity(box, boxes)
 
     def _note_validity(self, box: BoxPlan, boxes: Mapping[Side, Box]) -> None:
         for side, opened in boxes.items():
@@ -111,100 +153,58 @@ class Apply:
                 for side in Side:
                     if side in writes | reads:
                         boxes[side] = stack.enter_context(self.stores[side].open(box.boxname, write=side in writes))
+            except Lost:
+                raise
             except (BoxError, OSError) as err:
-                failure = _failure(box.boxname, err)
+                failure = failure_of(box.boxname, err)
             yield boxes, failure
 
-    def _copies_and_flags(self, box: BoxPlan, boxes: Mapping[Side, Box]) -> Iterator[Outcome]:
+    def _copies_and_flags(
+        self, box: BoxPlan, boxes: Mapping[Side, Box], tasks: Sequence[Task], care: Care, unread: list[Done]
+    ) -> Iterator[Outcome]:
         for to in (Side.B, Side.A):
-            copies = [(change, step) for change, step in _of(Copy, box) if step.to is to]
+            copies = _of(Copy, tasks, to)
             if copies:
-                for outcome in self._read_back(boxes[to], _copy(boxes[to.other], boxes[to], copies)):
-                    self._arrived(outcome)
-                    yield outcome
+                copies.sort(key=lambda task: mark(task[1]) in care.suspects)
+                for outcome in send(boxes[to.other], boxes[to], copies, alone=care.alone):
+                    self._copies.over(box, outcome)
+                    if isinstance(outcome, Done) and not outcome.certain:
+                        unread.append(outcome)
+                    else:
+                        yield outcome
+                yield from read_back(boxes[to], unread, self.identify)
         for on in Side:
-            changes = [(change, step) for change, step in _of(SetFlags, box) if step.on is on]
+            changes = _of(SetFlags, tasks, on)
             if changes:
                 wanted = [FlagChange(step.entry.uid, step.add, step.remove) for _, step in changes]
                 yield from _answers(changes, boxes[on].set_flags(wanted))
 
-    def _read_back(self, target: Box, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
-        """Servers rewrite bytes that are not plain ASCII: then the id that a message has there is another one."""
-        odd: list[Done] = []
-        for outcome in outcomes:
-            if isinstance(outcome, Done) and outcome.uid is not None and _may_be_rewritten(outcome.step.entry.id):
-                odd.append(outcome)
-            else:
-                yield outcome
-        if odd:
-            answers = target.heads([outcome.uid for outcome in odd if outcome.uid is not None])
-            for outcome, head in zip(odd, answers, strict=True):
-                yield replace(outcome, id=self.identify(head.header)) if isinstance(head, Head) else outcome
-
-    def _arrived(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Done | Failed):
-            where = (outcome.step.on, outcome.change.key)
-            self._coming[where] -= 1
-            if isinstance(outcome, Failed):
-                self._failed.add(where)
+    def _read_late(self, box: BoxPlan, unread: list[Done]) -> Iterator[Outcome]:
+        """Look at what was copied before the connection broke: else it is another message to the next look."""
+        if unread:
+            try:
+                with self.stores[unread[0].step.on].open(box.boxname, write=False) as target:
+                    yield from read_back(target, unread, self.identify)
+            except (BoxError, OSError):
+                yield from unread
 
     def _deletes(self, boxes: Mapping[Side, Box], tasks: Sequence[Task]) -> Iterator[Outcome]:
         for on in Side:
             ready: list[tuple[Change, Delete]] = []
-            for change, step in tasks:
-                if isinstance(step, Delete) and step.on is on:
-                    if (on, change.key) in self._failed or not _stays(boxes[on], step):
-                        yield Failed(change, step, _waits(step))
-                    else:
-                        ready.append((change, step))
+            for change, step in _of(Delete, tasks, on):
+                if self._copies.has_failed(on, change.key) or not _stays(boxes[on], step):
+                    yield Failed(change, step, _waits(step))
+                else:
+                    ready.append((change, step))
             if ready:
                 yield from _answers(ready, boxes[on].expunge([step.entry.uid for _, step in ready]))
 
-    def _all_failed(self, tasks: Iterable[Task], failure: Failure) -> Iterator[Outcome]:
+    def _all_failed(self, box: BoxPlan, tasks: Iterable[Task], failure: Failure) -> Iterator[Outcome]:
         for change, step in tasks:
             outcome = Failed(change, step, failure)
             if isinstance(step, Copy):
-                self._arrived(outcome)
+                self._copies.over(box, outcome)
             yield outcome
-
-
-def _copy(source: Box, target: Box, tasks: Sequence[tuple[Change, Copy]]) -> Iterator[Outcome]:
-    """Fetch and append interleave: neither side ever holds a batch."""
-    todo = {step.entry.uid: (change, step) for change, step in tasks}
-    missing: list[Failure] = []
-
-    def arriving(uids: Sequence[Uid], alone: bool) -> Iterator[Message]:
-        for got in source.fetch(uids):
-            match got:
-                case Message():
-                    yield Message(got.uid, todo[got.uid][1].flags, got.date, got.body, alone)
-                case Failure():
-                    missing.append(got)
-
-    def answered(uids: Sequence[Uid], alone: bool = False) -> Iterator[Outcome]:
-        refused = []
-        for result in target.append(arriving(uids, alone)):
-            match result:
-                case Appended(source=uid, uid=new):
-                    yield Done(*todo.pop(uid), new)
-                case Failure(what=what, alone=True) if not alone:
-                    refused.append(Uid(what))
-                case Failure(what=what):
-                    yield Failed(*todo.pop(Uid(what)), result)
-        for uid in refused:
-            yield from answered([uid], alone=True)
-
-    try:
-        yield from answered(list(todo))
-        for failure in missing:
-            yield Failed(*todo.pop(Uid(failure.what)), failure)
-    except (BoxError, OSError) as err:
-        for change, step in todo.values():
-            yield Failed(change, step, _failure(step.entry.uid, err))
-
-
-def _may_be_rewritten(id: MessageId) -> bool:
-    return str(key(id)) != id or id.startswith("<md5:")
 
 
 def _answers(tasks: Sequence[tuple[Change, S]], answers: Iterator[Uid | Failure]) -> Iterator[Outcome]:
@@ -214,9 +214,13 @@ def _answers(tasks: Sequence[tuple[Change, S]], answers: Iterator[Uid | Failure]
         for (change, step), answer in zip(tasks, answers, strict=True):
             told += 1
             yield Failed(change, step, answer) if isinstance(answer, Failure) else Done(change, step)
+    except Lost as lost:
+        if told < len(tasks):
+            raise LostAt(lost, tasks[told][1]) from lost
+        raise
     except (BoxError, OSError) as err:
         for change, step in tasks[told:]:
-            yield Failed(change, step, _failure(step.entry.uid, err))
+            yield Failed(change, step, failure_of(step.entry.uid, err))
 
 
 def _stays(box: Box, step: Delete) -> bool:
@@ -232,24 +236,18 @@ def _tasks(box: BoxPlan) -> Iterator[Task]:
             yield change, step
 
 
-def _of(kind: type[S], box: BoxPlan) -> Iterator[tuple[Change, S]]:
-    for change, step in _tasks(box):
-        if isinstance(step, kind):
-            yield change, step
+def _of(kind: type[S], tasks: Iterable[Task], on: Side) -> list[tuple[Change, S]]:
+    return [(change, step) for change, step in tasks if isinstance(step, kind) and step.on is on]
 
 
 def _tried(act: Callable[[Boxname], None], boxname: Boxname) -> Failure | None:
     try:
         act(boxname)
+    except Lost:
+        raise
     except (BoxError, OSError) as err:
-        return _failure(boxname, err)
+        return failure_of(boxname, err)
     return None
-
-
-def _failure(what: str, err: BoxError | OSError) -> Failure:
-    if isinstance(err, BoxError):
-        return Failure(what, str(err), err.hint)
-    return Failure(what, err.strerror or str(err))
 
 
 def _waits(step: Delete) -> Failure:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import guard, look
 from .apply import Apply
+from .attempts import PATIENCE, Attempts
 from .cache import Cache
-from .errors import MsinfoError
-from .model import Identify, Side, Uid
+from .copying import LostAt
+from .errors import Lost, MsinfoError
+from .model import Failure, Identify, Side, Uid
 from .msinfo.mailbox import Msinfo
 from .msinfo.text import Memory
 from .plan import BoxDone, BoxPlan, Copy, Delete, Done, Outcome, Plan, SetFlags, Step
@@ -73,8 +76,8 @@ class Run:
         self._msinfo, self._clock, self._cache = channel.msinfo, channel.clock, cache
         self._identify = channel.identify
         self._remembering = Remembering(memory)
-        self._memory = memory
         self._results: dict[str, BoxResult | None] = {}  # of boxes in order; None: not finished
+        self._emptied: dict[str, tuple[Side, ...]] = {}  # boxes that are to be removed, by what their last plan says
         self._saved_at, self._steps_since = channel.clock(), 0
 
     def tell_what_was_not_seen(self, planner: Planner) -> None:
@@ -125,58 +128,88 @@ class Run:
                 self._report.problem(str(err), err.hint)
             raise
         self._save()
-        self._cache.save(self._msinfo.digest)
+        if not self._msinfo.folded:  # else the memory knows of messages that this run has not listed
+            self._cache.save(self._msinfo.digest)
 
     def _apply(self, planner: Planner) -> None:
         apply = Apply(self.plan, self._stores, self._identify)
-        waiting: dict[str, tuple[list[Outcome], Heads]] = {}
+        waiting: list[Attempts] = []
         for box in self.plan.boxes:
             self._results[box.boxname] = None
         for box in self.plan.boxes:
+            one = Attempts(box, self._heads(box))
             self._remembering.begin(box)
-            heads = self._heads(box)
-            outcomes = self._take(box, apply.box(box))
-            if apply.is_finished(box):
-                self._finish(BoxResult(box, outcomes, heads), planner, apply)
+            self._carry_through(one, apply.box(box), planner, apply)
+            if apply.is_finished(one.plan):
+                self._finish(one, planner, apply)
             else:
-                waiting[box.boxname] = outcomes, heads
+                waiting.append(one)
             self._save_now_and_then()
-        for box, more in apply.rest():
-            outcomes, heads = waiting.pop(box.boxname)
-            self._finish(BoxResult(box, outcomes + self._take(box, more), heads), planner, apply)
+        for one in waiting:
+            self._carry_through(one, apply.rest(one.plan), planner, apply)
+            self._finish(one, planner, apply)
         for box in self.plan.boxes:
-            removed = [apply.remove(box, side) for side in box.remove]
+            removed = [apply.remove(box, side) for side in self._emptied.get(box.boxname, ())]
             if removed and not any(done.failure for done in removed):
                 self._remembering.forget(box.boxname)
             self._tell_removed(box, removed)
 
-    def _take(self, box: BoxPlan, stream: Iterable[Outcome]) -> list[Outcome]:
-        """Memory, progress and numbers learn of each outcome as it comes."""
-        taken = []
-        for outcome in stream:
-            self._remembering.note(box, outcome)
-            if not isinstance(outcome, BoxDone):
-                self._report.step(box.boxname, outcome)
-                self._steps_since += 1
-            taken.append(outcome)
-        return taken
+    def _carry_through(
+        self, one: Attempts, stream: Generator[Outcome, None, None], planner: Planner, apply: Apply
+    ) -> None:
+        """If the connection breaks, the box is looked at and diffed again before anything is sent twice."""
+        while True:
+            try:
+                self._take(one, stream)
+                return
+            except Lost as lost:
+                self._report.debug(f"{one.plan.boxname}: {lost}; the mailbox is looked at again")
+                stream = self._again(one, lost, planner, apply)
 
-    def _finish(self, result: BoxResult, planner: Planner, apply: Apply) -> None:
+    def _again(self, one: Attempts, lost: Lost, planner: Planner, apply: Apply) -> Generator[Outcome, None, None]:
+        boxname = one.plan.boxname
+        plan = planner.again(boxname, self._remembering.memory)
+        if isinstance(plan, Failure):
+            return apply.give_up(one.left(), plan)
+        self._remembering.end(one.plan)
+        one.again(plan, planner.found[boxname].there(plan), lost.at if isinstance(lost, LostAt) else None)
+        self._remembering.begin(one.plan)
+        if one.hopeless:
+            why = f"{lost}; it broke {PATIENCE} times without anything done in between"
+            return apply.give_up(one.plan, Failure(boxname, why, lost.hint))
+        one.heads |= self._heads(one.plan)
+        return apply.box(one.plan, one.care)
+
+    def _take(self, one: Attempts, stream: Generator[Outcome, None, None]) -> None:
+        """Memory, progress and numbers learn of each outcome as it comes. However it ends, all mailboxes are closed."""
+        with closing(stream):
+            for outcome in stream:
+                self._remembering.note(one.plan, outcome)
+                if not isinstance(outcome, BoxDone):
+                    self._report.step(one.plan.boxname, outcome)
+                    self._steps_since += 1
+                one.outcomes.append(outcome)
+
+    def _finish(self, one: Attempts, planner: Planner, apply: Apply) -> None:
         """Note what the cache must know; tell the boxes in their order, each when it and all before it are done."""
-        box = result.plan
+        box = one.plan
         found = planner.found.pop(box.boxname)
         for side, uids in self._remembered_uids(box, found).items():
+            if side in found.doubted or any(found.recorded(side, uid) is None for uid in found.unreadable[side]):
+                continue
             validity = apply.validity.get((box.boxname, side), found.validity[side])
             self._cache.note(box.boxname, side, validity, uids)
         self._remembering.end(box)
-        self._results[box.boxname] = result
+        self._emptied[box.boxname] = box.remove
+        self._results[box.boxname] = one.result()
         while self._results and (ready := self._results[next(iter(self._results))]) is not None:
             self._tell(ready)
             del self._results[ready.plan.boxname]
 
     def _remembered_uids(self, box: BoxPlan, found: Found) -> dict[Side, list[Uid]]:
         """The uids that the memory stands for; not that of another message under a known id."""
-        uids = {side: list(found.quiet[side]) for side in Side}
+        unreadable = {side: [uid for uid in found.unreadable[side] if found.recorded(side, uid)] for side in Side}
+        uids = {side: [*found.quiet[side], *unreadable[side]] for side in Side}
         for change in self._remembering.current(box):
             for item in change.items:
                 if item.a is not None and item.b is not None:
@@ -197,9 +230,12 @@ class Run:
 
     def _save(self) -> None:
         if self._remembering.changed:
-            self._msinfo.save(self._memory, self._clock())
-            self._report.debug(f"msinfo {self._msinfo.mailbox}: saved")
-            self._remembering.changed = False
+            remembering, msinfo = self._remembering, self._msinfo
+            remembering.memory = msinfo.save(remembering.memory, self._clock(), remembering.touched)
+            self._report.debug(f"msinfo {msinfo.mailbox}: saved")
+            if msinfo.folded:
+                self._report.note(f"msinfo {msinfo.mailbox}: another run saved meanwhile; both are kept")
+            remembering.changed = False
         self._saved_at, self._steps_since = self._clock(), 0
 
     # ---- telling -----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
     ├── MsinfoError          8  the memory of the channel cannot be read
     ├── CertificateError     9
     └── BoxError             1  one mailbox, and only that one
+        └── Lost             1  its connection broke: what was sent last may or may not have been done
 
 A message that fails is not an exception but a value: `model.Failure`.
 """
@@ -67,6 +68,14 @@ class CertificateError(MailsyncError):
 
 class BoxError(MailsyncError):
     """One mailbox cannot be opened, created, deleted or renamed. The rest of the store is not touched by it."""
+
+
+class Lost(BoxError):
+    """The connection to a mailbox broke in the middle, or another mailbox has come under its name.
+
+    What was sent last may have been done or not: the mailbox must be listed and diffed again before anything is sent a
+    second time.
+    """
 
 
 # Several channels in one run: the worst exit code, in this order of weight.

@@ -35,7 +35,7 @@ def listings(
                     ready[side][name] = found
                 result = ready[side].pop(boxname)
             else:
-                result = _empty(stores[side], boxname)
+                result = _missing(stores[side], boxname)
             if isinstance(result, Failure):
                 failure = failure or Failure(boxname, f"on store {stores[side].name}: {result.why}", result.hint)
             else:
@@ -82,10 +82,17 @@ def _stream(
     store: Store, boxnames: Sequence[Boxname], identify: Identify
 ) -> Iterator[tuple[Boxname, Listing | Failure]]:
     names: dict[Mailbox, Boxname] = {store.mailbox(boxname): boxname for boxname in boxnames}
-    for mailbox, found in store.driver.listings([Wanted(mailbox) for mailbox in names], identify):
-        yield names[mailbox], found
+    try:
+        for mailbox, found in store.driver.listings([Wanted(mailbox) for mailbox in names], identify):
+            yield names.pop(mailbox), found
+    except BoxError as err:
+        for boxname in names.values():
+            yield boxname, Failure(boxname, str(err), err.hint)
 
 
-def _empty(store: Store, boxname: Boxname) -> Listing:
+def _missing(store: Store, boxname: Boxname) -> Listing | Failure:
     mailbox = store.mailbox(boxname)
-    return Listing(mailbox, (), store.driver.holds(mailbox))
+    try:
+        return Listing(mailbox, (), store.driver.holds(mailbox))
+    except BoxError as err:
+        return Failure(boxname, str(err), err.hint)

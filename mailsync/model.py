@@ -56,6 +56,7 @@ class Entry(NamedTuple):
     id: MessageId
     flags: Flags
     size: int | None = None  # bytes on the wire (CRLF), advisory; None where it costs a read
+    date: int | None = None  # internal date, seconds since the epoch; None where the listing does not have it for free
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,11 @@ class Identify(Protocol):
 
     @property
     def fields(self) -> tuple[bytes, ...]:
-        """Header fields that are asked for first, for every message; lower case."""
+        """Header fields that are enough to make an id of, or to see that it takes the whole message; lower case."""
+
+    @property
+    def quick(self) -> tuple[bytes, ...]:
+        """Those of `fields` that are asked for first, for every message, where each byte costs time; see `sure`."""
 
     @property
     def version(self) -> str:
@@ -115,6 +120,9 @@ class Identify(Protocol):
 
         None: it takes the whole message. HIDDEN: it is msinfo, which is never listed, copied or counted.
         """
+
+    def sure(self, header: bytes, /) -> MessageId | None:
+        """The id, as above, if the fields `quick` are enough to tell it. None: ask for `fields`."""
 
     def whole(self, chunks: Iterable[bytes], /) -> MessageId:
         """The id of a message whose header has nothing to tell it by."""
@@ -157,6 +165,7 @@ class Message:
 class Appended:
     source: Uid
     uid: Uid | None  # None: the server does not tell (no UIDPLUS)
+    sure: bool = True  # False: what is kept may differ from what was given (8-bit headers, NUL, bare CR, ...)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,12 @@ class Delete:
 
 
 Step = Copy | SetFlags | Delete
+Mark = tuple[type[Step], Side, Uid]
+
+
+def mark(step: Step) -> Mark:
+    """What tells a step from all others of its box, also in a later plan of that box."""
+    return type(step), step.on, step.entry.uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +104,25 @@ class Change:
     steps: tuple[Step, ...] = ()
     held: tuple[Held, ...] = ()
 
-    def after(self, step: Step, holds: Mapping[Side, Holds], uid: Uid | None, id: MessageId | None) -> Change:
-        """The same change with the items as they are once `step` is done. `uid`, `id`: of the new one, after a Copy."""
+    def after(
+        self,
+        step: Step,
+        holds: Mapping[Side, Holds],
+        uid: Uid | None,
+        id: MessageId | None,
+        digest: Digest | None = None,
+    ) -> Change:
+        """The same change with the items as they are once `step` is done.
+
+        `uid`, `id`, `digest`: of the new message, after a Copy; None where they are not known to differ.
+        """
         match step:
             case Copy(to=to, entry=entry, flags=flags):
                 here = to.other
 
                 def done(item: Item) -> Item:
-                    arrived = Entry(uid or Uid(""), id or entry.id, holds[to].of(flags), entry.size)
-                    return item.put(to, arrived, item.digest(here))
+                    arrived = entry._replace(uid=uid or Uid(""), id=id or entry.id, flags=holds[to].of(flags))
+                    return item.put(to, arrived, digest or item.digest(here))
 
             case SetFlags(on=here, entry=entry, add=add, remove=remove):
 
@@ -199,6 +215,8 @@ class Done:
     step: Step
     uid: Uid | None = None  # of the new message, after a Copy, where the store tells it
     id: MessageId | None = None  # what the store made of the id, where it may have changed it
+    digest: Digest | None = None  # and of the pairing digest, where the item carries one
+    certain: bool = True  # False: what the store made of the copy could not be looked at, so it is not remembered yet
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from . import across, differ, guard, look
+from . import across, differ, guard, look, spelling
 from .cache import Cache
 from .differ import Case, Recorded
 from .errors import BoxError, UsageError
@@ -40,6 +40,12 @@ class Found:
     recorded: Recorded
     validity: Mapping[Side, str | None]
     quiet: Mapping[Side, Sequence[Uid]]  # the messages that need nothing
+    unreadable: Mapping[Side, Sequence[Uid]]  # they may be remembered, too
+    doubted: frozenset[Side] = frozenset()  # looked at twice, and not the same mailbox: what is there proves nothing
+
+    def there(self, plan: BoxPlan) -> Mapping[Side, frozenset[Uid]]:
+        """All messages of the box, whose plan this is."""
+        return {side: frozenset(self.quiet[side]) | _busy(plan, side) for side in Side}
 
 
 @dataclass
@@ -55,10 +61,12 @@ class Planner:
     found: dict[Boxname, Found] = field(default_factory=dict)
     _same: dict[Side, bool] = field(default_factory=lambda: dict.fromkeys(Side, True))
     _lists: dict[Side, bool] = field(default_factory=dict)
+    _levels: dict[Side, set[Boxname]] = field(default_factory=dict)  # names that are no mailboxes there
 
     def plan(self, memory: Memory) -> Plan:
         """Look at all boxes of both stores. StoreError if a store cannot be listed as a whole."""
         contents = {side: self.stores[side].contents() for side in Side}
+        self._levels = {s: {name for name, info in contents[s].boxes.items() if not info.selectable} for s in Side}
         self._lists = {s: any(info.selectable for info in contents[s].boxes.values()) for s in Side}
         for side in Side:
             self.debug(self.stores[side].told(contents[side]))
@@ -87,6 +95,22 @@ class Planner:
             else:
                 boxes.append(self._box(boxname, found, todo[boxname], memory.get(boxname, {})))
         return across.join(Plan(tuple(boxes), failed, left_out))
+
+    def again(self, boxname: Boxname, memory: Memory) -> BoxPlan | Failure:
+        """One box, looked at once more because the connection to it broke."""
+        before = self.found[boxname]
+        try:
+            on = self._surely_on(boxname, frozenset(), dict.fromkeys(Side, Contents({}, {}, frozenset())))
+            [(_, found)] = look.listings(self.stores, {boxname: on}, self.identify)
+            if isinstance(found, Failure):
+                return found
+            plan = self._box(boxname, found, on, memory.get(boxname, {}))
+        except (BoxError, OSError) as err:
+            return Failure(boxname, str(err), err.hint if isinstance(err, BoxError) else "")
+        now = self.found[boxname]
+        other = {side for side in Side if now.validity[side] != before.validity[side]}
+        self.found[boxname] = replace(now, doubted=before.doubted | other)
+        return plan
 
     def sights(self) -> Mapping[Side, guard.Sight]:
         """What the guard must know of each store."""
@@ -127,6 +151,7 @@ class Planner:
         for side in on:
             self._same[side] &= self.cache.is_same(boxname, side, found[side].validity)
             self.unreadable += [(boxname, side, failure) for failure in found[side].unreadable]
+        found = spelling.alike(found, seen)
         here, there = (f"{len(found[s].entries)} in {self.stores[s].name}" for s in Side)
         self.debug(f"{boxname}: {here}, {there}, {sum(map(len, seen.values()))} remembered")
         missing = frozenset(Side) - on if on else frozenset()
@@ -134,10 +159,19 @@ class Planner:
         recorded = self.cache.recorder(boxname, validity)
         case = Case(boxname, found, seen, self._policy(missing), recorded)
         plan = differ.diff(case, look.facts(self.stores, boxname, differ.questions(case)))
-        self.found[boxname] = Found(recorded, validity, {side: _quiet(plan, side, found[side]) for side in Side})
+        quiet = {side: _quiet(plan, side, found[side]) for side in Side}
+        unreadable = {side: [Uid(failure.what) for failure in found[side].unreadable] for side in Side}
+        self.found[boxname] = Found(recorded, validity, quiet, unreadable)
         if self._may_go(plan):
             return replace(plan, exists=bool(on), remove=tuple(side for side in Side if side in on))
-        create = tuple(side for side in Side if side in missing and not case.policy.sides[side].refuses)
+        create = tuple(
+            side
+            for side in Side
+            if side in missing
+            and not case.policy.sides[side].refuses
+            # Cyrus makes mailboxes of all levels; of an empty one the other side need not make more than a level.
+            and (plan.remains or boxname not in self._levels[side])
+        )
         return replace(plan, exists=bool(on), create=create)
 
     def _may_go(self, plan: BoxPlan) -> bool:
@@ -166,8 +200,12 @@ class Planner:
 
 
 def _quiet(plan: BoxPlan, side: Side, listing: Listing) -> list[Uid]:
-    busy = {entry.uid for change in plan.changes for item in change.items if (entry := item.on(side))}
+    busy = _busy(plan, side)
     return [entry.uid for entry in listing.entries if entry.uid not in busy]
+
+
+def _busy(plan: BoxPlan, side: Side) -> frozenset[Uid]:
+    return frozenset(entry.uid for change in plan.changes for item in change.items if (entry := item.on(side)))
 
 
 def _in_order(contents: Mapping[Side, Contents], memory: Memory) -> list[Boxname]:

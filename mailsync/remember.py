@@ -19,14 +19,15 @@ class Remembering:
     """The memory of a channel during a run: right at any moment, so that it can be saved at any moment."""
 
     memory: dict[Boxname, dict[Key, tuple[Line, ...]]]
-    changed: bool = False
+    changed: bool = False  # since it was saved
+    touched: dict[Boxname, set[Key]] = field(default_factory=dict)  # what was changed since it was loaded
     _now: dict[tuple[Boxname, Key], Change] = field(default_factory=dict)
 
     def begin(self, box: BoxPlan) -> None:
         """Take in what is true of a box before its first step."""
         if box.boxname not in self.memory and box.exists:
             self.memory[box.boxname] = {}
-            self.changed = True
+            self._touch(box.boxname)
         for change in box.changes:
             self._now[box.boxname, change.key] = change
             self._write(box, change)
@@ -35,14 +36,16 @@ class Remembering:
 
     def note(self, box: BoxPlan, outcome: Outcome) -> None:
         """Take in what came true; a step that failed changes nothing."""
-        if isinstance(outcome, Done):
+        if isinstance(outcome, Done) and outcome.certain:
             where = (box.boxname, outcome.change.key)
-            self._now[where] = self._now[where].after(outcome.step, box.holds, outcome.uid, outcome.id)
+            done = self._now[where].after(outcome.step, box.holds, outcome.uid, outcome.id, outcome.digest)
+            self._now[where] = done
             self._write(box, self._now[where])
 
     def forget(self, boxname: Boxname) -> None:
         """The box is gone from both sides."""
-        self.changed |= self.memory.pop(boxname, None) is not None
+        if boxname in self.memory:
+            self._touch(boxname, *self.memory.pop(boxname))
 
     def current(self, box: BoxPlan) -> list[Change]:
         """The changes of a box with their items as they are now."""
@@ -57,11 +60,15 @@ class Remembering:
         seen = self.memory.setdefault(box.boxname, {})
         now = lines(change, box.holds, box.complete)
         if seen.get(change.key, ()) != now:
-            self.changed = True
+            self._touch(box.boxname, change.key)
             if now:
                 seen[change.key] = now
             else:
                 del seen[change.key]
+
+    def _touch(self, boxname: Boxname, *keys: Key) -> None:
+        self.changed = True
+        self.touched.setdefault(boxname, set()).update(keys)
 
 
 def lines(change: Change, holds: Mapping[Side, Holds], complete: bool) -> tuple[Line, ...]:

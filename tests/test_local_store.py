@@ -25,9 +25,13 @@ ORIGINAL = shutil.which("mailsync", path="/usr/bin")
 class ByMessageId:
     fields = (b"message-id",)
     version = "test"
+    quick: tuple[bytes, ...] = ()
 
     def __call__(self, header: bytes, /) -> MessageId | None:
         return MessageId(header.decode("latin-1"))
+
+    def sure(self, header: bytes, /) -> MessageId | None:
+        return None
 
     def whole(self, chunks: Iterable[bytes], /) -> MessageId:
         return MessageId(b"".join(chunks).decode("latin-1"))

@@ -35,12 +35,12 @@ def memory_deleted_before_append(monkeypatch: pytest.MonkeyPatch) -> None:
     """The old msinfo goes before the new one is there."""
     save = mailbox.Msinfo.save
 
-    def planted(self: Any, memory: Any, now: float) -> None:
+    def planted(self: Any, memory: Any, now: float, touched: Any) -> Any:
         if self._old:
             with self.driver.open(self.mailbox, write=True) as box:
-                list(box.expunge(self._old))
-            self._old = []
-        save(self, memory, now)
+                list(box.expunge([uid for _, uid in self._old]))
+            self._old = frozenset()
+        return save(self, memory, now, touched)
 
     monkeypatch.setattr(mailbox.Msinfo, "save", planted)
 

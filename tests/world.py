@@ -289,4 +289,4 @@ class World:
                 boxname: {id: (Line(lines[0].id),) for id, lines in seen.items() if not id.startswith("<md5:")}
                 for boxname, seen in memory.items()
             }
-            msinfo.save(ids, float(next(self.clock)))
+            msinfo.save(ids, float(next(self.clock)), {})

@@ -57,6 +57,7 @@ class MemoryBox:
 
     holds: Holds = EVERYTHING
     validity: str | None = "1"
+    rewrite: Callable[[bytes], bytes] | None = None  # what a server makes of the messages that are given to it
     kept: dict[Uid, Stored] = field(default_factory=dict)
     serial: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -78,7 +79,8 @@ class MemoryBox:
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         for message in messages:
             raw = b"".join(message.body.chunks(wire=False))
-            yield Appended(message.uid, self.deliver(raw, message.flags, message.date))
+            kept = self.rewrite(raw) if self.rewrite else raw
+            yield Appended(message.uid, self.deliver(kept, message.flags, message.date), sure=self.rewrite is None)
 
     def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]:
         for change in changes:

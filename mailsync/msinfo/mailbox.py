@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from ..drivers.contract import Driver, Wanted
 from ..drivers.memory import Bytes
-from ..errors import BoxError, MsinfoError
+from ..errors import BoxError, Lost, MsinfoError
 from ..identity import forged
-from ..model import SEEN, Appended, Failure, Head, Mailbox, Message, MessageId, Uid
+from ..model import SEEN, Boxname, Entry, Failure, Key, Listing, Mailbox, Message, MessageId, Token, Uid
 from . import text
 from .text import Memory
 
 AWAY = "Restore it from a backup; or move it away: the next run then unites both stores and deletes nothing."
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """An `Identify` that hides nothing: it is for looking at msinfo itself."""
-
-    fields: tuple[bytes, ...] = (b"from", b"subject")
-    version: str = "msinfo"
-
-    def __call__(self, header: bytes, /) -> MessageId | None:
-        return MessageId("any")
-
-    def whole(self, chunks: Iterable[bytes], /) -> MessageId:
-        return MessageId("any")
+Place = tuple[str | None, Uid]  # where a message is: a uid says nothing under another validity
+TRIES = 4  # to save: as often another run may save in between, or the connection break
+OURS, FORGED, OTHER = MessageId("ours"), MessageId("forged"), MessageId("other")
 
 
 @dataclass
@@ -41,8 +31,10 @@ class Msinfo:
     kind: str  # of ids: "msgid" or "md5"
     notes: list[str] = field(default_factory=list)  # what else is worth telling about the mailbox
     forged: list[str] = field(default_factory=list)  # and what must be told
-    digest: str = ""  # tells this memory from any other
-    _old: list[Uid] = field(default_factory=list)
+    digest: str = ""  # tells the memory that was loaded or saved from any other
+    folded: bool = False  # another run saved meanwhile: what we saved has its lines, too
+    _old: frozenset[Place] = frozenset()  # our messages that were read or written: they go once a new one is there
+    _last: _Last = field(default_factory=lambda: _Last())
 
     def load(self) -> Memory:
         """What was seen last time; empty in the first run. MsinfoError if there is something that cannot be read."""
@@ -53,80 +45,182 @@ class Msinfo:
             why = info.failure.why if info.failure else "it is no mailbox"
             raise MsinfoError(f"msinfo {self.mailbox}: {why}", AWAY)
         try:
-            found = self._candidates()
+            listing = self._list()
+            found = self._read(_ours(listing))
         except (BoxError, OSError) as err:
             raise MsinfoError(f"msinfo {self.mailbox} cannot be read: {err}", AWAY) from err
-        self._old = [uid for uid, _ in found]
-        read: list[tuple[Memory, bytes]] = []
-        error: MsinfoError | None = None
-        for _, raw in sorted(found, key=lambda candidate: text.date(candidate[1])):
-            try:
-                memory, notes = text.parse(raw, self.kind)
-            except MsinfoError as err:
-                error = err
-            else:
-                read.append((memory, raw))
-                self.notes += [f"msinfo {self.mailbox}: {note}" for note in notes]
-        if error and not read:
-            raise MsinfoError(f"msinfo {self.mailbox}, channel {self.channel}: {error}", error.hint)
+        self.forged += [
+            f"msinfo {self.mailbox}: a message calls itself the memory of {self.channel} but came by mail: ignored"
+            for entry in listing.entries
+            if entry.id == FORGED
+        ]
+        self._old = frozenset(place for place, _ in found)
+        if not found:
+            return {}
+        memory, raw = self._newest([raw for _, raw in found])
         if len(found) > 1:
             self.notes.append(f"msinfo {self.mailbox} holds {len(found)} messages of this channel: the newest counts")
-        if not read:
-            return {}
-        memory, raw = read[-1]
         self.digest = _digest(raw)
         return memory
 
-    def save(self, memory: Memory, now: float) -> None:
-        """Append the new memory, then remove the old: a crash between the two leaves two memories, never none."""
-        raw = text.format(memory, self.channel, self.kind, now)
-        message = Message(Uid("msinfo"), frozenset({SEEN}), int(now), Bytes(raw))
+    def save(self, memory: Memory, now: float, touched: Mapping[Boxname, Collection[Key]]) -> Memory:
+        """Append the new memory, then remove the old: a crash between the two leaves two memories, never none.
+
+        `touched`: what is not as it was loaded. If another run has saved since then, only this is put into what it
+        saved. Returns what is saved now.
+        """
         try:
             if self.driver.find(self.mailbox) is None:
                 self.driver.create(self.mailbox)
-            with self.driver.open(self.mailbox, write=True) as box:
-                for answer in box.append([message]):
-                    if isinstance(answer, Failure):
-                        raise BoxError(answer.why, answer.hint)
-                    new = answer
-                list(box.expunge([uid for uid in self._old if uid != new.uid]))
+            return self._replaced(memory, now, touched)
         except (BoxError, OSError) as err:
             raise MsinfoError(
                 f"msinfo {self.mailbox} cannot be saved: {err}",
                 "No mail is lost; but what was deleted since the last save may come back.",
             ) from err
-        self._old = self._written(new)
+
+    def _replaced(self, memory: Memory, now: float, touched: Mapping[Boxname, Collection[Key]]) -> Memory:
+        """Look whether another run saved, append, and look again: until nobody came in between."""
+        old = set(self._old)  # what may go in the end: it was read, and all that is in it is in what is saved
+        new: Place | None = None
+        raw = b""
+        lost: Lost | None = None
+        for _ in range(TRIES):
+            here = _ours(self._list())
+            old &= set(here)
+            new = new if new in here else None
+            theirs = []
+            for place, found in self._read([place for place in here if place not in old and place != new]):
+                if raw and new is None and _digest(found) == _digest(raw):
+                    new, lost = place, None  # the server did not tell its uid, or could not
+                else:
+                    old.add(place)
+                    theirs += [found] if _digest(found) not in (self.digest, _digest(raw)) else []
+            if new is not None and not theirs:
+                break
+            if theirs:
+                memory = fold(memory, touched, self._newest(theirs)[0])
+                self.folded = True
+            if new is not None:
+                old.add(new)
+            raw = text.format(memory, self.channel, self.kind, now)
+            try:
+                new, lost = self._append(raw, now), None
+            except Lost as err:
+                new, lost = None, err
+        if lost:
+            raise lost
+        if old:
+            with suppress(Lost), self.driver.open(self.mailbox, write=True) as box:
+                list(box.expunge([uid for _, uid in old]))
+        self._old = frozenset([new] if new is not None else [])
         self.digest = _digest(raw)
+        return memory
 
-    def _written(self, new: Appended) -> list[Uid]:
-        return [new.uid] if new.uid is not None else [uid for uid, _ in self._candidates()]
+    def _append(self, raw: bytes, now: float) -> Place | None:
+        """Where it is, if the driver tells."""
+        message = Message(Uid("msinfo"), frozenset({SEEN}), int(now), Bytes(raw))
+        with self.driver.open(self.mailbox, write=True) as box:
+            [answer] = box.append([message])
+            validity = box.validity
+        if isinstance(answer, Failure):
+            raise BoxError(answer.why, answer.hint)
+        return None if answer.uid is None else (validity, answer.uid)
 
-    def _candidates(self) -> list[tuple[Uid, bytes]]:
-        """Our messages in the mailbox, in its order, with all their bytes."""
-        [(_, listing)] = self.driver.listings([Wanted(self.mailbox)], _Shown())
+    def _list(self) -> Listing:
+        """The mailbox, with OURS, FORGED or OTHER as ids. Each message is looked at once only."""
+        shown = _Shown(self.channel)
+        [(_, listing)] = self.driver.listings([Wanted(self.mailbox, self._last)], shown)
+        if self._last.entries and isinstance(listing, Listing) and listing.validity != self._last.validity:
+            [(_, listing)] = self.driver.listings([Wanted(self.mailbox)], shown)  # uids mean other messages now
         if isinstance(listing, Failure):
             raise BoxError(listing.why, listing.hint)
         if listing.unreadable:
             raise BoxError(str(listing.unreadable[0]))
-        uids = [entry.uid for entry in listing.entries]
+        self._last = _Last({entry.uid: entry for entry in listing.entries}, listing.validity)
+        return listing
+
+    def _read(self, places: Sequence[Place]) -> list[tuple[Place, bytes]]:
+        """Messages, with all their bytes."""
+        if not places:
+            return []
+        found = []
         with self.driver.open(self.mailbox, write=False) as box:
-            ours = [head.uid for head in box.heads(uids) if isinstance(head, Head) and self._ours(head)]
-            found = []
-            for message in box.fetch(ours):
+            for place, message in zip(places, box.fetch([uid for _, uid in places]), strict=True):
                 if isinstance(message, Failure):
                     raise BoxError(str(message), message.hint)
-                found.append((message.uid, b"".join(message.body.chunks(wire=False))))
-            return found
+                found.append((place, b"".join(message.body.chunks(wire=False))))
+        return found
 
-    def _ours(self, head: Head) -> bool:
-        if not text.candidate(head.header, self.channel):
-            return False
-        if forged(head.header):
-            self.forged.append(
-                f"msinfo {self.mailbox}: a message calls itself the memory of {self.channel} but came by mail: ignored"
-            )
-            return False
-        return True
+    def _newest(self, raws: Sequence[bytes]) -> tuple[Memory, bytes]:
+        """Of several memories the newest that can be read. MsinfoError if there is none."""
+        newest: tuple[Memory, bytes] | None = None
+        error: MsinfoError | None = None
+        for raw in sorted(raws, key=text.date):
+            try:
+                memory, notes = text.parse(raw, self.kind)
+            except MsinfoError as err:
+                error = err
+            else:
+                newest = memory, raw
+                self.notes += [f"msinfo {self.mailbox}: {note}" for note in notes]
+        if newest is None:
+            assert error
+            raise MsinfoError(f"msinfo {self.mailbox}, channel {self.channel}: {error}", error.hint)
+        return newest
+
+
+def fold(ours: Memory, touched: Mapping[Boxname, Collection[Key]], theirs: Memory) -> Memory:
+    """What another run remembers, with all that ours has `touched` as ours has it. `theirs` is used up."""
+    for boxname, keys in touched.items():
+        if boxname not in ours:
+            theirs.pop(boxname, None)
+            continue
+        box = theirs.setdefault(boxname, {})
+        for key in keys:
+            if lines := ours[boxname].get(key):
+                box[key] = lines
+            else:
+                box.pop(key, None)
+    return theirs
+
+
+def _ours(listing: Listing) -> list[Place]:
+    return [(listing.validity, entry.uid) for entry in listing.entries if entry.id == OURS]
+
+
+class _Shown:
+    """An `Identify` that hides nothing: it tells our messages from all others, by their headers alone."""
+
+    fields: tuple[bytes, ...] = (b"from", b"subject", b"received", b"return-path", b"delivered-to", b"message-id")
+    quick: tuple[bytes, ...] = (b"from", b"subject")
+    version = "msinfo"
+
+    def __init__(self, channel: str) -> None:
+        self._channel = channel
+
+    def __call__(self, header: bytes, /) -> MessageId | None:
+        if not text.candidate(header, self._channel):
+            return OTHER
+        return FORGED if forged(header) else OURS
+
+    def sure(self, header: bytes, /) -> MessageId | None:
+        return None if text.candidate(header, self._channel) else OTHER
+
+    def whole(self, chunks: Iterable[bytes], /) -> MessageId:
+        return OTHER
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What the mailbox held when it was looked at last: only news cost anything."""
+
+    entries: Mapping[Uid, Entry] = field(default_factory=dict)
+    validity: str | None = None
+    token: Token | None = None
+
+    def get(self, uid: Uid, /) -> Entry | None:
+        return self.entries.get(uid)
 
 
 def _digest(raw: bytes) -> str:

@@ -27,11 +27,29 @@ class Telling:
         return self.rule.fields
 
     @property
+    def quick(self) -> tuple[bytes, ...]:
+        return self.rule.quick
+
+    @property
     def version(self) -> str:
         return self.rule.version
 
     def __call__(self, header: bytes, /) -> MessageId | None:
         id = self.rule(header)
+        self._tell(header, id)
+        return id
+
+    def sure(self, header: bytes, /) -> MessageId | None:
+        """What it cannot tell by these fields is asked again with more of them, and told then."""
+        id = self.rule.sure(header)
+        if id is not None:
+            self._tell(header, id)
+        return id
+
+    def whole(self, chunks: Iterable[bytes], /) -> MessageId:
+        return self.rule.whole(chunks)
+
+    def _tell(self, header: bytes, id: MessageId | None) -> None:
         raw = unfold(first(header, b"message-id") or b"").rstrip().decode("latin-1")
         if self.ids and id is not None and raw and raw != id and "md5:" not in id:
             self.report.note(f"Message-ID {raw} is read as {id}", asked=True)
@@ -40,7 +58,3 @@ class Telling:
                 if line and not _FIELD.match(line):
                     what = f"{id or 'a message'}: no header field: {line[:60].decode('latin-1')}"
                     self.report.note(what, asked=True)
-        return id
-
-    def whole(self, chunks: Iterable[bytes], /) -> MessageId:
-        return self.rule.whole(chunks)
