@@ -60,18 +60,23 @@ class Names:
     Where the delimiter is not "/", it may stand inside a level of a boxname: it is written `=2E` (its code) in the
     mailbox, and what looks like that already gets one more `3D` (`=2E` -> `=3D2E` -> `=3D3D2E`). With
     `slash_in_level` (IMAP) a "/" inside a level of a mailbox is written `=2F` in the boxname by the same rule. The
-    prefix is taken as it is. For delimiter "/" nothing is escaped.
+    prefix is taken as it is. For delimiter "/" nothing is escaped. With `inbox`, INBOX is INBOX on both sides though it
+    does not begin with the prefix (servers that keep all else below `INBOX.`).
     """
 
-    def __init__(self, prefix: str = "", delimiter: str | None = "/", *, slash_in_level: bool = False) -> None:
+    def __init__(
+        self, prefix: str = "", delimiter: str | None = "/", *, slash_in_level: bool = False, inbox: bool = False
+    ) -> None:
         if delimiter is not None and (
             not delimiter.isascii() or len(delimiter) != 1 or delimiter in "=0123456789ABCDEF"
         ):
             raise ValueError(f"{delimiter!r} cannot separate the levels of a mailbox")
-        self.prefix, self.delimiter, self.slash_in_level = prefix, delimiter, slash_in_level
+        self.prefix, self.delimiter, self.slash_in_level, self.inbox = prefix, delimiter, slash_in_level, inbox
 
     def boxname(self, mailbox: Mailbox) -> Boxname:
         """BadName where the mailbox does not begin with the prefix: under another name it would be another mailbox."""
+        if self.inbox and is_inbox(mailbox):
+            return Boxname("INBOX")
         if not mailbox.startswith(self.prefix):
             raise BadName(f"mailbox {mailbox} matches the patterns but does not begin with the prefix {self.prefix}")
         rest = mailbox.removeprefix(self.prefix)
@@ -84,6 +89,8 @@ class Names:
 
     def mailbox(self, boxname: Boxname) -> Mailbox:
         """BadName where the store has no levels and the boxname has."""
+        if self.inbox and boxname == "INBOX":
+            return Mailbox("INBOX")
         if self.delimiter == "/":
             return Mailbox(self.prefix + boxname)
         if self.delimiter is None and "/" in boxname:

@@ -1,0 +1,86 @@
+"""The bytes of a message that came from a server, as both kinds of stores want them. Knows no protocol.
+
+A large message lies in a file without a name, so that memory stays small and an APPEND never begins before all of it is
+here: once begun, a literal can only be finished or the connection given up.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from .tokens import Literal
+
+IN_MEMORY = 1024 * 1024  # bytes
+CHUNK = 256 * 1024
+
+
+def keep(pieces: Iterable[bytes], size: int) -> Literal:
+    """Take in `size` bytes. OSError if the disk is full."""
+    if size <= IN_MEMORY:
+        return Literal(b"".join(pieces))
+    file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the message
+    try:
+        for piece in pieces:
+            file.write(piece)
+    except BaseException:
+        file.close()
+        raise
+    return Literal(file)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerBody:
+    """A message as a server gave it."""
+
+    literal: Literal
+
+    def size(self, *, wire: bool) -> int:
+        return sum(map(len, self.chunks(wire=wire)))
+
+    def chunks(self, *, wire: bool) -> Iterator[bytes]:
+        """`wire`: as it came, but for line ends that are no CRLF. Else each CRLF is LF, and nothing else changes."""
+        data = self.literal.data
+        change = to_wire if wire else to_local
+        if isinstance(data, bytes):
+            yield change(data)
+        else:
+            yield from map(change, _whole_ends(_read(data)))
+
+
+def to_wire(text: bytes) -> bytes:
+    """Each LF that has no CR before it gets one."""
+    bare = text.count(b"\n") - text.count(b"\r\n")
+    return text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if bare else text
+
+
+def to_local(text: bytes) -> bytes:
+    """Each CRLF becomes LF."""
+    ends = text.count(b"\r\n")
+    if not ends:
+        return text
+    # Where no CR stands alone, taking all away is 2.5 times faster than replacing.
+    return text.translate(None, b"\r") if ends == text.count(b"\r") else text.replace(b"\r\n", b"\n")
+
+
+def _read(file: IO[bytes]) -> Iterator[bytes]:
+    at = 0
+    while True:
+        file.seek(at)  # others may read it, too, between two pieces
+        piece = file.read(CHUNK)
+        if not piece:
+            return
+        at += len(piece)
+        yield piece
+
+
+def _whole_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, cut so that no CR is parted from its LF."""
+    held = b""
+    for piece in pieces:
+        piece = held + piece
+        held = piece[-1:] if piece.endswith(b"\r") else b""
+        yield piece[: len(piece) - len(held)]
+    yield held

@@ -1,0 +1,165 @@
+"""Change messages that are there, and nothing else, in the mailbox that is open on a connection.
+
+Each function looks first which of the messages are still there, and names only those: GNU mailutils takes a UID that is
+gone for that of a neighbour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ...model import DELETED, Failure, Flags, Mailbox, Uid
+from . import answers, sets
+from .tokens import Response, Status, fetched, numbers, status, written
+from .wire import Connection, fetches
+
+Failures = dict[int, Failure]  # by uid; who is not in it has what was wanted
+
+
+def flags_of(conn: Connection, uids: Sequence[int]) -> dict[int, Flags]:
+    """The flags of those of the (ascending) uids that are there."""
+    asked = set(uids)
+    found: dict[int, Flags] = {}
+    for text, part in sets.split(uids):
+        end, told = conn.execute(b"UID FETCH %s (UID FLAGS)" % text)
+        if not end.ok:  # GNU mailutils, where none is there
+            left = sorted(_searched(conn, text) & asked)
+            if not left or len(left) == len(part):
+                continue
+            found.update(flags_of(conn, left))
+        for one in map(fetched, fetches(told)):
+            if one.uid in asked and one.flags is not None:
+                found[one.uid] = one.flags
+    return found
+
+
+def store(conn: Connection, uids: Sequence[int], add: Flags, remove: Flags, since: int | None) -> Failures:
+    """Add and take away the same flags, then look whether that came true.
+
+    `since`: a MODSEQ; messages that were changed after it are left alone (RFC 7162, 3.1.3). None: no condition.
+    """
+    there = sorted(flags_of(conn, uids))
+    modified: set[int] = set()
+    words = ""
+    for sign, flags in ((b"+", add), (b"-", remove)):
+        left = [uid for uid in there if uid not in modified]
+        for text, _ in sets.split(left) if flags else ():
+            condition = b"" if since is None else b"(UNCHANGEDSINCE %d) " % since
+            end, _ = conn.execute(b"UID STORE %s %s%sFLAGS.SILENT %s" % (text, condition, sign, written(flags)))
+            if end.code == b"MODIFIED":
+                modified.update(sets.parse(end.argument))
+            elif not end.ok:
+                words = f": {end}"
+        if flags:
+            since = None  # now they are newer because of us; who was refused is left out
+    now = flags_of(conn, there)
+    failed: Failures = {}
+    for uid in uids:
+        if uid not in now:
+            failed[uid] = gone(uid)
+        elif uid in modified:
+            failed[uid] = Failure(Uid(str(uid)), "another program has changed its flags just now", gone=True)
+        elif not _has(now[uid], add, remove):
+            failed[uid] = Failure(Uid(str(uid)), f"the server does not keep these flags{words}")
+    return failed
+
+
+def expunge(conn: Connection, mailbox: Mailbox, uids: Sequence[int]) -> Failures:
+    """Remove these and no others."""
+    there = sorted(flags_of(conn, uids))
+    failed: Failures = {uid: gone(uid) for uid in set(uids).difference(there)}
+    if there:
+        failed.update(_expunge_these(conn, there) if conn.has("UIDPLUS") else _expunge_all(conn, mailbox, there))
+    return failed
+
+
+def transfer(conn: Connection, verb: bytes, uids: Sequence[int], to: bytes, new: dict[int, int]) -> Failures:
+    """UID COPY or UID MOVE to a mailbox; `new` gets the uids of the copies, where the server tells them (COPYUID)."""
+    there = sorted(flags_of(conn, uids))
+    failed: Failures = {uid: gone(uid) for uid in set(uids).difference(there)}
+    for text, part in sets.split(there):
+        end, told = conn.execute(b"UID %s %s %s" % (verb, text, to))
+        for one in (end, *_statuses(told)):
+            if one.code == b"COPYUID" and len(words := one.argument.split()) == 3:
+                new.update(zip(sets.parse(words[1]), sets.parse(words[2]), strict=False))
+        if not end.ok:
+            why = f"cannot be moved or copied: {end}"
+            failed.update({uid: Failure(Uid(str(uid)), why, answers.advice(end)) for uid in part})
+    return failed
+
+
+def gone(uid: int) -> Failure:
+    return Failure(Uid(str(uid)), "no longer there", gone=True)
+
+
+def answered(uids: Iterable[Uid], failed: Mapping[int, Failure]) -> list[Uid | Failure]:
+    """An answer for each, in order."""
+    return [failed.get(int(uid), uid) for uid in uids]
+
+
+def _expunge_these(conn: Connection, uids: Sequence[int]) -> Failures:
+    """UID EXPUNGE (RFC 4315, 2.1)."""
+    words: list[Status] = []
+    for text, _ in sets.split(uids):
+        tags = conn.send(b"UID STORE %s +FLAGS.SILENT (\\Deleted)" % text, b"UID EXPUNGE " + text)
+        words += [conn.result(tag) for tag in tags]
+    return _kept(conn, uids, words)
+
+
+def _expunge_all(conn: Connection, mailbox: Mailbox, uids: Sequence[int]) -> Failures:
+    """Without UIDPLUS, EXPUNGE takes all that is marked \\Deleted: what is not ours is unmarked before."""
+    others = _marked(conn, uids)
+    if others:
+        conn.tell.odd(
+            f"{mailbox}: the server has no UIDPLUS: {len(others)} messages that another program has marked {DELETED}"
+            " are unmarked, and marked again after EXPUNGE"
+        )
+    try:
+        _mark(conn, others, b"-")
+        _mark(conn, uids, b"+")
+        others += _marked(conn, uids)  # those that somebody has marked just now
+        _mark(conn, others, b"-")
+        if _marked(conn, uids):
+            why = f"not expunged, because others are marked {DELETED} and cannot be unmarked"
+            return {uid: Failure(Uid(str(uid)), why) for uid in uids}
+        end, _ = conn.execute(b"EXPUNGE")
+        return _kept(conn, uids, [end])
+    finally:
+        if not conn.lost:
+            _mark(conn, others, b"+")
+
+
+def _marked(conn: Connection, ours: Sequence[int]) -> list[int]:
+    """Who is marked \\Deleted but for ours."""
+    _, found = conn.execute(b"UID SEARCH DELETED")
+    return sorted(_numbers(found).difference(ours))
+
+
+def _mark(conn: Connection, uids: Sequence[int], sign: bytes) -> None:
+    for text, _ in sets.split(sorted(set(uids))):
+        conn.execute(b"UID STORE %s %sFLAGS.SILENT (\\Deleted)" % (text, sign))
+
+
+def _kept(conn: Connection, uids: Sequence[int], words: Sequence[Status]) -> Failures:
+    """Those that should be gone and are not."""
+    why = "; ".join(str(end) for end in words if not end.ok) or "it does not say why"
+    return {uid: Failure(Uid(str(uid)), f"the server keeps it: {why}") for uid in flags_of(conn, uids)}
+
+
+def _searched(conn: Connection, text: bytes) -> set[int]:
+    _, found = conn.execute(b"UID SEARCH UID " + text)
+    return _numbers(found)
+
+
+def _numbers(found: Iterable[Response]) -> set[int]:
+    return {number for one in found if one.kind == b"SEARCH" for number in numbers(one)}
+
+
+def _statuses(found: Iterable[Response]) -> list[Status]:
+    return [status(one) for one in found if one.kind == b"OK"]
+
+
+def _has(flags: Flags, add: Flags, remove: Flags) -> bool:
+    """Keywords are compared without regard to case (RFC 3501, 2.3.2)."""
+    now = {flag.lower() for flag in flags}
+    return now.issuperset(flag.lower() for flag in add) and now.isdisjoint(flag.lower() for flag in remove)

@@ -1,0 +1,272 @@
+"""From an account to a connection that is logged in. Knows nothing of mailboxes."""
+
+from __future__ import annotations
+
+import contextlib
+import imaplib
+import ipaddress
+import re
+import socket
+import ssl
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
+from secrets import token_urlsafe
+
+from ...errors import LoginError, Lost, MailsyncError, StoreError
+from . import tls
+from .account import QUIET, Account, Secrets, Tell
+from .login import LoginCommand, Way, attempt
+from .providers import hint as provider_hint
+from .sasl import Anonymous, External, Login, OAuthBearer, Plain, SaslError, ScramSha256, XOAuth2
+from .session import BUSY_CODES, FINAL_CODES, Busy, Client, Link, Session, busy
+from .tokens import Status
+from .tunnel import Tunnel
+
+__all__ = ["Busy", "Client", "dial"]
+
+CONNECT = 30.0  # seconds for one address of a host
+KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 5))  # seconds, seconds, probes
+
+
+def dial(account: Account, secrets: Secrets, tell: Tell = QUIET) -> Client:
+    """Connect, begin TLS, log in.
+
+    StoreError: the server cannot be reached, or is not one. Busy: later, perhaps. CertificateError: it is not trusted.
+    LoginError: it does not take us, or must not be told the password.
+    """
+    with _faults(account):
+        try:
+            tell.progress(f"connecting to {account}")
+            client = Client(account, _reach(account), tell)
+        except ssl.SSLCertVerificationError as err:
+            raise tls.refused(account, err, _certificate_seen(account)) from err
+        try:
+            _log_in(client, secrets)
+        except BaseException:
+            client.drop()
+            raise
+    return client
+
+
+# ---- logging in ------------------------------------------------------------------------------------------------------
+
+
+def _log_in(client: Client, secrets: Secrets) -> None:
+    session = client.session
+    if session.state == "AUTH":
+        client.logged_in("PREAUTH", frozenset(session.capabilities))
+        client.tell.progress("logged in (PREAUTH)")
+        return
+    user, mechanism = _authenticated(session, secrets)
+    # What was told before the login is often less, or something else (Microsoft 365).
+    client.logged_in(mechanism, session.told or session.ask_capabilities())
+    client.tell.progress(f"logged in as {user} ({mechanism})")
+
+
+def _authenticated(session: Session, secrets: Secrets) -> tuple[str, str]:
+    """As whom and how. LoginError, Busy."""
+    account = session.account
+    remote = account.remote
+    if remote.anonymous:
+        return "anonymous", _by_any(session, "anonymous", [Anonymous("mailsync")])
+    _check_private(session)
+    if (token := secrets.token()) is not None:
+        user = secrets.user()
+        return user, _by_token(session, secrets, user, token)
+    if (password := secrets.password()) is not None:
+        user = secrets.user()
+        return user, _by_any(session, user, _password_ways(session, user, password))
+    if account.cert:
+        user = remote.user or ""
+        return user or "the client certificate", _by_any(session, user, [External(user)])
+    raise LoginError(f"{account}: no password, token or client certificate to log in with")
+
+
+def _check_private(session: Session) -> None:
+    """LoginError before any secret is even asked for, if it would be sent for all to read."""
+    remote = session.account.remote
+    proves = remote.secure and f"AUTH={ScramSha256.name}" in session.capabilities
+    if session.private or remote.tls == "never" or proves:
+        return
+    raise LoginError(
+        f"{session.account}: the server offers no TLS here, and without it no password is sent",
+        "Perhaps it has TLS on a port of its own, as 993: /ssl. If the network is to be trusted: /notls.",
+    )
+
+
+def _password_ways(session: Session, user: str, password: str) -> list[Way]:
+    """What the server offers, the simplest first: what most clients use is what works best."""
+    account, remote = session.account, session.account.remote
+    name, act_as = (remote.authuser, user) if remote.authuser else (user, "")
+    if "\0" in name + act_as + password:
+        raise LoginError(f"{account}: a name or password with a NUL byte cannot be sent")
+    scram = ScramSha256(name, password, token_urlsafe(24), act_as)
+    plain: list[Way] = [Plain(name, password, act_as)]
+    if not act_as:  # LOGIN cannot tell two names
+        plain += LoginCommand(name, password), Login(name, password)
+    return [way for way in ([] if remote.secure else plain) + [scram] if _offered(way, session.capabilities)]
+
+
+def _offered(way: Way, caps: Container[str]) -> bool:
+    if isinstance(way, LoginCommand):
+        return "LOGINDISABLED" not in caps
+    return f"AUTH={way.name}" in caps
+
+
+def _by_token(session: Session, secrets: Secrets, user: str, token: str) -> str:
+    """A token may be revoked, or its lifetime be known wrongly: one fresh one is tried."""
+    account = session.account
+
+    def ways(token: str) -> list[Way]:
+        bearer = OAuthBearer(user, token, account.host, account.port)
+        return [bearer if _offered(bearer, session.capabilities) else XOAuth2(user, token)]
+
+    try:
+        return _by_any(session, user, ways(token))
+    except LoginError:
+        if session.wire.closed or (fresh := secrets.token(fresh=True)) in (None, token):
+            raise
+    return _by_any(session, user, ways(fresh))
+
+
+def _by_any(session: Session, user: str, ways: Sequence[Way]) -> str:
+    """The name of the first way that works. A wrong password is offered once: three times lock an account."""
+    account = session.account
+    if not ways:
+        raise _no_way(session)
+    for way in ways:
+        try:
+            said = attempt(session, way)
+        except SaslError as err:
+            raise LoginError(f"{account}: {way.name}: {err}") from err
+        if said.ok:
+            return way.name
+        if not _unsupported(said):
+            break
+    why = str(said)
+    if isinstance(way, XOAuth2 | OAuthBearer) and way.error:
+        why += f" {way.error}"
+    raise _refusal(account, user, said, why[:500])
+
+
+# ---- what a refusal means --------------------------------------------------------------------------------------------
+
+_UNSUPPORTED = re.compile(
+    r"(?:unsupported|unknown|unrecogni[sz]ed|invalid|no such|bad) (?:\w+ )?(?:mechanism|method|command)|"
+    r"(?:not (?:\w+ )?(?:supported|implemented|available|enabled))",
+    re.IGNORECASE,
+)
+
+
+def _unsupported(said: Status) -> bool:
+    """True if the way to log in was refused, and not who tried."""
+    if said.code in (*FINAL_CODES, *BUSY_CODES):
+        return False
+    return said.kind == b"BAD" or (said.kind == b"NO" and bool(_UNSUPPORTED.search(said.text)))
+
+
+def _refusal(account: Account, user: str, said: Status, words: str) -> MailsyncError:
+    if later := busy(account, said):
+        return later
+    if said.kind == b"BYE" and not re.search(r"auth|log.?in|password|credential", said.text, re.IGNORECASE):
+        return StoreError(f"{account}: the server closes the connection: {words}")
+    who = f"the login of {user}" if user else "the login"
+    hint = "The server wants TLS: /tls or /ssl." if said.code == b"PRIVACYREQUIRED" else ""
+    return LoginError(f"{account}: the server refuses {who}: {words}", provider_hint(account.host, words) or hint)
+
+
+def _no_way(session: Session) -> LoginError:
+    account = session.account
+    mechanisms = (cap.removeprefix("AUTH=") for cap in session.capabilities if cap.startswith("AUTH="))
+    offered = ", ".join(sorted(mechanisms)) or "nothing"
+    if account.remote.secure:
+        return LoginError(
+            f"{account}: no way to log in without sending the password (/secure): the server offers {offered}",
+            f"{ScramSha256.name} is known here. Within TLS the others are safe, too, without /secure.",
+        )
+    if account.remote.authuser:
+        return LoginError(f"{account}: no way to log in as one user for another (/authuser): it offers {offered}")
+    return LoginError(
+        f"{account}: no way to log in that both sides know: the server offers {offered}",
+        "Perhaps it offers more with TLS: /tls or /ssl." if not session.tls else "",
+    )
+
+
+# ---- reaching a host -------------------------------------------------------------------------------------------------
+
+_PLAIN_TEXT = (
+    "WRONG_VERSION_NUMBER",
+    "PACKET_LENGTH_TOO_LONG",
+    "RECORD_LAYER_FAILURE",
+    "HTTP_REQUEST",
+    "UNKNOWN_PROTOCOL",
+)
+
+
+def _reach(account: Account) -> Link:
+    """CertificateError before anything is sent, if a file that TLS needs cannot be read."""
+    context = tls.context(account)
+    if account.tunnel:
+        tunnel = Tunnel(account.tunnel)
+        return Link(tunnel.socket, context, private=True, tunnel=tunnel)
+    sock = _connected(account)
+    return Link(sock, context, private=_is_loopback(sock))
+
+
+def _connected(account: Account) -> socket.socket:
+    """A connection to the first of the host's addresses that answers."""
+    sock = socket.create_connection((account.host, account.port), min(CONNECT, account.timeout))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE:
+        if option := getattr(socket, name, None):
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    return sock
+
+
+def _is_loopback(sock: socket.socket) -> bool:
+    address = ipaddress.ip_address(sock.getpeername()[0].partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _certificate_seen(account: Account) -> bytes:
+    """What the server shows to those who ask for no proof; empty if it cannot be had.
+
+    A connection of its own, as OpenSSL does not keep a certificate that it refuses.
+    """
+    believing = replace(account, remote=replace(account.remote, validate=False), ca="", pin="")
+    with contextlib.suppress(MailsyncError, OSError, imaplib.IMAP4.error):
+        client = Client(believing, _reach(believing))
+        try:
+            return client.session.certificate
+        finally:
+            client.drop()
+    return b""
+
+
+@contextlib.contextmanager
+def _faults(account: Account) -> Iterator[None]:
+    """Trouble on the way becomes StoreError, in words."""
+    try:
+        yield
+    except Lost as err:
+        raise StoreError(f"{account}: {err}") from err
+    except imaplib.IMAP4.error as err:
+        raise StoreError(f"{account}: {err}") from err
+    except ssl.SSLError as err:
+        if err.reason in _PLAIN_TEXT:
+            raise StoreError(
+                f"{account}: no TLS here: the server speaks plain text",
+                "Without /ssl, mailsync begins TLS by STARTTLS, on port 143; with /ssl it is port 993.",
+            ) from err
+        raise StoreError(f"{account}: TLS does not begin: {err.reason or err.strerror or err}") from err
+    except TimeoutError as err:
+        raise StoreError(f"{account}: no answer for {min(CONNECT, account.timeout):g} seconds", _PORT) from err
+    except socket.gaierror as err:
+        raise StoreError(f"{account}: the name of the host is not found: {err.strerror}") from err
+    except (OSError, UnicodeError) as err:
+        why = (err.strerror if isinstance(err, OSError) else None) or str(err)
+        raise StoreError(f"{account}: cannot be reached: {why}", _PORT) from err
+
+
+_PORT = "Is it the right host and port? IMAP is on port 143, with /ssl on 993."

@@ -1,0 +1,108 @@
+"""What a server's mailboxes are called, and which there are. Knows LIST and namespaces; opens nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...errors import BoxError
+from ...model import Mailbox
+from ...names import is_inbox
+from . import utf7
+from .tokens import Listed, Response, listed, quoted
+from .wire import Connection
+
+INBOX = Mailbox("INBOX")
+ABSENT = frozenset({b"\\noselect", b"\\nonexistent"})
+EVERYTHING = frozenset({b"\\all", b"\\allmail"})  # one mailbox that holds the mail of all others (RFC 6154, 2)
+
+
+@dataclass
+class Codec:
+    """Names as people write them, and as they are on the wire.
+
+    Modified UTF-7, or plain UTF-8 where the server wants nothing else (`utf8`). What does not come back as the same
+    bytes is kept raw, and is remembered: `Tom & Jerry` and `Tom &- Jerry` are two mailboxes.
+    """
+
+    utf8: bool = False
+    _raw: dict[Mailbox, bytes] = field(default_factory=dict)
+
+    def mailbox(self, raw: bytes) -> Mailbox:
+        if raw.upper() == b"INBOX":
+            return INBOX
+        text = None if self.utf8 else utf7.decode(raw)
+        if text is not None:
+            return Mailbox(text)
+        try:
+            text = raw.decode("utf-8")  # no name of IMAP4rev1, but of RFC 6855, and of servers that do not care
+        except UnicodeDecodeError:
+            text = raw.decode("ascii", "surrogateescape")
+        self._raw[Mailbox(text)] = raw
+        return Mailbox(text)
+
+    def raw(self, mailbox: Mailbox) -> bytes:
+        """BoxError for a name that IMAP cannot say."""
+        if mailbox in self._raw:
+            return self._raw[mailbox]
+        if is_inbox(mailbox) and mailbox != INBOX:
+            raise BoxError(
+                f"{mailbox}: on a server this is another way to write INBOX",
+                "Name the mailbox of the other store INBOX, or leave it out with a pat that begins with '!'.",
+            )
+        try:
+            return mailbox.encode() if self.utf8 else utf7.encode(mailbox)
+        except ValueError as err:
+            raise BoxError(f"{mailbox}: a name that is not UTF-8 cannot be said to a server") from err
+
+    def quoted(self, mailbox: Mailbox) -> bytes:
+        return quoted(self.raw(mailbox))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One name that LIST told."""
+
+    mailbox: Mailbox
+    raw: bytes
+    attributes: frozenset[bytes]  # lower case
+    delimiter: str | None
+    subscribed: bool
+
+    @property
+    def selectable(self) -> bool:
+        return not ABSENT & self.attributes
+
+
+def commands(conn: Connection, codec: Codec, patterns: Sequence[str], *, subscribed: bool) -> list[bytes]:
+    """What asks for all mailboxes that may match, to be sent at once; `found` reads the answers."""
+    wanted = [quoted(_pattern(codec, text)) for text in patterns if not text.startswith("!")]
+    options = [b"SUBSCRIBED"] if subscribed else []
+    options += [b"SPECIAL-USE"] if conn.has("SPECIAL-USE") else []
+    if conn.has("LIST-EXTENDED") and options:
+        return [b'LIST "" %s RETURN (%s)' % (text, b" ".join(options)) for text in wanted]
+    lists = [b'LIST "" ' + text for text in wanted]
+    return lists + ([b'LSUB "" ' + text for text in wanted] if subscribed else [])
+
+
+def found(responses: Sequence[Response], codec: Codec) -> list[Found]:
+    """The names that LIST and LSUB told, each once."""
+    names: dict[bytes, Listed] = {}
+    subscribed: set[bytes] = set()
+    for response in responses:
+        if response.kind not in (b"LIST", b"LSUB"):
+            continue
+        one = listed(response)
+        if response.kind == b"LSUB" or b"\\subscribed" in one.attributes:
+            subscribed.add(one.name)
+        if response.kind == b"LIST":
+            before = names.get(one.name)
+            names[one.name] = one if before is None else one._replace(attributes=one.attributes | before.attributes)
+    return [
+        Found(codec.mailbox(raw), raw, one.attributes, one.delimiter, raw in subscribed) for raw, one in names.items()
+    ]
+
+
+def _pattern(codec: Codec, text: str) -> bytes:
+    """A pattern on the wire: names in it are encoded, its wildcards are plain ASCII and stay."""
+    return codec.raw(Mailbox(text)) if not is_inbox(text) else b"INBOX"

@@ -1,0 +1,92 @@
+"""What a server says of a mailbox when it is opened (RFC 3501, 6.3.1 and 7.1)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ...model import SYSTEM, Flags, Holds, Mailbox
+from .tokens import Response, Status, code_value, flag_set, is_flag, status
+from .wire import Connection
+
+_FLAGS = re.compile(rb"\(([^()]*)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHolds(Holds):
+    """The flags that a mailbox of a server can keep; of keywords only what IMAP can say."""
+
+    def __contains__(self, flag: object) -> bool:
+        if not isinstance(flag, str) or not is_flag(flag):
+            return False
+        return Holds.__contains__(self, flag) or flag.lower() in {held.lower() for held in self.flags}
+
+
+USUAL = ServerHolds(any_keyword=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A mailbox at the moment it was opened."""
+
+    mailbox: Mailbox
+    exists: int = 0
+    validity: str | None = None
+    next: int | None = None  # UIDNEXT
+    modseq: int | None = None  # HIGHESTMODSEQ, where there is CONDSTORE
+    flags: Flags = SYSTEM  # FLAGS
+    permanent: bytes | None = None  # of PERMANENTFLAGS
+    writable: bool = True
+
+    def is_another(self, now: Selected) -> bool:
+        """True if uids of then are worth nothing now. An empty mailbox had none: imap4d gives it a new UIDVALIDITY."""
+        return self.exists > 0 and self.validity != now.validity
+
+    @property
+    def holds(self) -> Holds | None:
+        """None if the answer does not tell: a mailbox that is opened to read lists no permanent flags."""
+        if self.permanent is None:  # then all of FLAGS are (RFC 3501, 6.3.1)
+            return ServerHolds(self.flags) if self.writable else None
+        flags, any_keyword = flag_set(self.permanent), b"\\*" in self.permanent.split()
+        if not flags and not any_keyword and not self.writable:
+            return None
+        return ServerHolds(flags & SYSTEM if any_keyword else flags, any_keyword)
+
+
+def opening(conn: Connection, name: bytes, *, write: bool) -> bytes:
+    """The command that opens a mailbox. With CONDSTORE it also says that we understand MODSEQ (RFC 7162, 3.1.8)."""
+    verb = b"SELECT " if write else b"EXAMINE "
+    return verb + name + (b" (CONDSTORE)" if conn.has("CONDSTORE") else b"")
+
+
+def selected(mailbox: Mailbox, answers: list[Response], end: Status) -> Selected:
+    """From all that came between SELECT or EXAMINE and its OK."""
+    exists, permanent = 0, None
+    flags: Flags = SYSTEM
+    numbers: dict[bytes, int | None] = {}
+    for answer in answers:
+        if answer.kind == b"EXISTS" and answer.number is not None:
+            exists = answer.number
+        elif answer.kind == b"FLAGS" and isinstance(answer.parts[0], bytes):
+            if found := _FLAGS.search(answer.parts[0]):
+                flags = flag_set(found[1])
+        elif answer.kind == b"OK":
+            told = status(answer)
+            if told.code == b"PERMANENTFLAGS":
+                # Fastmail: a keyword may hold "]", where the code seems to end.
+                line = answer.parts[0]
+                found = _FLAGS.search(line) if isinstance(line, bytes) else None
+                permanent = found[1] if found else b""
+            elif told.code in (b"UIDVALIDITY", b"UIDNEXT", b"HIGHESTMODSEQ"):
+                numbers[told.code] = code_value(told.code + b" " + told.argument, told.code)
+    validity = numbers.get(b"UIDVALIDITY")
+    return Selected(
+        mailbox,
+        exists,
+        None if validity is None else str(validity),
+        numbers.get(b"UIDNEXT"),
+        numbers.get(b"HIGHESTMODSEQ"),
+        flags,
+        permanent,
+        end.code != b"READ-ONLY",
+    )

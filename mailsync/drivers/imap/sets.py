@@ -1,0 +1,66 @@
+"""Sets of UIDs as IMAP writes them: `1:4,7` (RFC 3501, 9, sequence-set). Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from .tokens import ProtocolError
+
+LONGEST = 7000  # bytes of one set: servers must take lines of 8,000 (RFC 7162, 4), some take no more
+MOST = 10_000_000  # numbers that a set of a server may stand for
+_PART = re.compile(rb"(\d{1,10})(?::(\d{1,10}))?")
+
+
+def split(uids: Sequence[int], longest: int = LONGEST) -> Iterator[tuple[bytes, Sequence[int]]]:
+    """Ascending numbers as sets that each fit into a command, with the numbers that each stands for."""
+    begin = 0
+    text = bytearray()
+    for end, (first, last) in _runs(uids):
+        piece = b"%d" % first if first == last else b"%d:%d" % (first, last)
+        if text and len(text) + 1 + len(piece) > longest:
+            yield bytes(text), uids[begin : end - (last - first + 1)]
+            begin, text = end - (last - first + 1), bytearray()
+        text += b"," + piece if text else piece
+    if text:
+        yield bytes(text), uids[begin:]
+
+
+def parse(text: bytes) -> list[int]:
+    """The numbers of a server's set, in its order. ProtocolError for what is none, or is more than anybody has."""
+    numbers: list[int] = []
+    for part in text.split(b","):
+        ends = _PART.fullmatch(part)
+        if not ends:
+            raise ProtocolError(f"no set of numbers: {text[:60].decode('latin-1')}")
+        low, high = sorted((int(ends[1]), int(ends[2] or ends[1])))
+        if high - low >= MOST - len(numbers):
+            raise ProtocolError("a set of too many numbers")
+        numbers += range(low, high + 1)
+    return numbers
+
+
+def ascending(items: Iterable[int]) -> Iterator[list[int]]:
+    """The items in their order, in the longest parts that ascend."""
+    run: list[int] = []
+    for item in items:
+        if run and item <= run[-1]:
+            yield run
+            run = []
+        run.append(item)
+    if run:
+        yield run
+
+
+def _runs(uids: Sequence[int]) -> Iterator[tuple[int, tuple[int, int]]]:
+    """(how many numbers until the end of it, (first, last)) of each run without gap."""
+    if not uids:
+        return
+    first = last = uids[0]
+    for n, uid in enumerate(islice(uids, 1, None), 1):
+        if uid != last + 1:
+            yield n, (first, last)
+            first = uid
+        last = uid
+    yield len(uids), (first, last)

@@ -1,0 +1,397 @@
+"""A store on an IMAP server: its mailboxes, which one of them is open, and what was seen of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Self
+
+from ...errors import BoxError, Lost, StoreError
+from ...model import BoxInfo, Failure, Holds, Identify, Listing, Mailbox
+from ...names import Patterns, is_inbox
+from ..contract import Box, Wanted
+from . import answers, mailboxes
+from .account import QUIET, Account, Secrets, Tell
+from .box import ServerBox
+from .listing import Draft, first_look, flights, second_look
+from .mailboxes import EVERYTHING, INBOX, Codec, Found
+from .reach import TRIES, Reach
+from .select import USUAL, Selected, ServerHolds, opening, selected
+from .tokens import Response, Status, code_value, listed, namespaces
+from .wire import Connection
+
+
+class ImapStore:
+    """Mailboxes of one account.
+
+    `patterns` and `prefix` as in the configuration. With neither, the server says below what prefix all its mailboxes
+    lie (NAMESPACE, RFC 2342), and all of them belong to the store.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        secrets: Secrets,
+        tell: Tell = QUIET,
+        *,
+        patterns: Sequence[str] = (),
+        prefix: str = "",
+        subscribed: bool = False,
+        readonly: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._tell = tell
+        self._reach = Reach(account, secrets, tell, fresh=self._begin, sleep=sleep)
+        self._given, self._given_prefix = tuple(patterns), prefix
+        self._subscribed = subscribed
+        self._readonly = readonly
+        self._open: tuple[Mailbox, bool] | None = None  # selected on the connection, and whether to be changed
+        self._stale = False  # what is selected may not show what there is
+        self._space: tuple[str, str | None] | None = None  # prefix and delimiter of the personal namespace
+        self._codec = Codec()
+        self._listed: dict[Mailbox, Selected] = {}
+        self._names: set[Mailbox] = set()  # of mailboxes that are there
+        self._holds: dict[Mailbox, Holds] = {}
+        self._touched: dict[Mailbox, set[int]] = {}
+        self.keeps_flags: bool | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._reach.end()
+
+    # ---- names -------------------------------------------------------------------------------------------------------
+
+    @property
+    def automatic(self) -> bool:
+        """True if the server says which mailboxes there are and what their names begin with."""
+        return not self._given and not self._given_prefix
+
+    @property
+    def prefix(self) -> str:
+        return self._namespace()[0] if self.automatic else self._given_prefix
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        return (INBOX, f"{self.prefix}*") if self.automatic else self._given
+
+    @property
+    def delimiter(self) -> str | None:
+        return self._namespace()[1]
+
+    def boxes(self, patterns: Sequence[str]) -> Sequence[BoxInfo]:
+        wanted = Patterns(patterns, self.delimiter)
+        infos: dict[Mailbox, BoxInfo] = {}
+        for found in self._list(patterns):
+            if wanted.matches(found.mailbox):
+                before = infos.get(found.mailbox)
+                infos[found.mailbox] = self._info(found, patterns) if before is None else _twice(found)
+        return list(infos.values())
+
+    def find(self, mailbox: Mailbox) -> BoxInfo | None:
+        try:
+            found = next((one for one in self._list([mailbox]) if one.mailbox == mailbox), None)
+        except BoxError as err:
+            return BoxInfo(mailbox, False, None, Failure(mailbox, str(err), err.hint))
+        return self._info(found, [mailbox]) if found else None
+
+    def holds(self, mailbox: Mailbox) -> Holds:
+        """Of a mailbox that was not seen: what INBOX holds, which is there on every server."""
+        name = mailbox if mailbox in self._names else INBOX
+        if name not in self._holds and not self._readonly:
+            with suppress(BoxError):
+                self.select(name, write=True)
+        return self._holds.get(name, USUAL)
+
+    # ---- listings and boxes ------------------------------------------------------------------------------------------
+
+    def listings(self, wanted: Sequence[Wanted], identify: Identify) -> Iterator[tuple[Mailbox, Listing | Failure]]:
+        drafts = []
+        for each in wanted:
+            try:
+                drafts.append(Draft(each.mailbox, self._codec.quoted(each.mailbox)))
+            except BoxError as err:
+                yield each.mailbox, Failure(each.mailbox, str(err), err.hint)
+        for flight in flights(drafts):
+            self._look(flight, identify)
+            for draft in flight:
+                yield draft.mailbox, draft.failure or self._listing(draft)
+                draft.entries = {}
+
+    @contextmanager
+    def open(self, mailbox: Mailbox, *, write: bool) -> Iterator[Box]:
+        if write:
+            yield ServerBox(self, mailbox, write=True)
+        else:
+            yield self._reach.healed(lambda conn: ServerBox(self, mailbox, write=False))
+
+    def create(self, mailbox: Mailbox) -> None:
+        made, is_there = self._create(mailbox)
+        if not is_there and not made.ok:
+            for above in self._above(mailbox):
+                self._reach.execute(b"CREATE " + self._codec.quoted(above))
+            made, is_there = self._create(mailbox)
+        if not is_there:
+            why = "the server makes another name of it" if made.ok else str(made)
+            raise BoxError(f"{mailbox}: cannot be created: {why}", answers.advice(made))
+        self._names.add(mailbox)
+        if made.ok:
+            self._subscribe(mailbox)
+
+    def delete(self, mailbox: Mailbox) -> None:
+        if is_inbox(mailbox):
+            raise BoxError(f"{mailbox} is never deleted")
+        _, at = self.select(mailbox, write=False, fresh=True)
+        if at.exists:
+            raise BoxError(f"{mailbox}: not deleted, because it holds {at.exists} messages")
+        self.unselect()
+        name = self._codec.quoted(mailbox)
+        end, _ = self._reach.execute(b"DELETE " + name)
+        if not end.ok and self._is_there(mailbox):  # else the connection broke when it was deleted already
+            raise BoxError(f"{mailbox}: cannot be deleted: {end}", answers.advice(end))
+        self._reach.execute(b"UNSUBSCRIBE " + name)
+        self._forget(mailbox)
+
+    def rename(self, old: Mailbox, new: Mailbox) -> None:
+        """What is below the old name goes along (RFC 3501, 6.3.5)."""
+        if is_inbox(old) or is_inbox(new):
+            raise BoxError(f"{old} cannot be renamed to {new}: INBOX keeps its name")
+        if not self._is_there(old):  # Courier ends the connection, after two seconds
+            raise BoxError(f"{old} cannot be renamed to {new}: there is no such mailbox")
+        self.unselect()
+        names = self._codec.quoted(old), self._codec.quoted(new)
+        end, _ = self._reach.execute(b"RENAME %s %s" % names)
+        if not end.ok and (self._is_there(old) or not self._is_there(new)):
+            raise BoxError(f"{old} cannot be renamed to {new}: {end}", answers.advice(end))
+        self._reach.execute(b"UNSUBSCRIBE " + names[0])
+        self._subscribe(new)
+        self._forget(old)
+
+    # ---- what a box needs --------------------------------------------------------------------------------------------
+
+    def select(self, mailbox: Mailbox, *, write: bool, fresh: bool = False) -> tuple[Connection, Selected]:
+        conn = self._reach.connection()
+        if not (fresh or self._stale) and self._open == (mailbox, write) and mailbox in self._listed:
+            return conn, self._listed[mailbox]
+        self._open = None
+        end, told = conn.execute(opening(conn, self._codec.quoted(mailbox), write=write))
+        if not end.ok:
+            raise BoxError(f"{mailbox}: cannot be opened: {end}", answers.advice(end))
+        at = selected(mailbox, told, end)
+        if write and not at.writable:
+            raise BoxError(f"{mailbox}: the server lets us only read it", answers.advice(end))
+        before = self._listed.get(mailbox)
+        if before and before.is_another(at):  # until it is listed anew, its uids mean nothing
+            raise Lost(f"{mailbox}: another mailbox has come in its place (UIDVALIDITY)")
+        self._note(mailbox, at, since=before.modseq if before else None)
+        self._open, self._stale = (mailbox, write), False
+        return conn, at
+
+    def unselect(self) -> None:
+        if self._open is None:
+            return
+        conn = self._reach.connection()
+        if conn.has("UNSELECT"):
+            conn.execute(b"UNSELECT")
+        else:  # CLOSE expunges, unless the mailbox is open to be read only
+            end, _ = conn.execute(b"EXAMINE " + self._codec.quoted(self._open[0]))
+            if end.ok:
+                conn.execute(b"CLOSE")
+        self._open = None
+
+    def look_anew(self) -> None:
+        self._stale = True
+
+    def quoted(self, mailbox: Mailbox) -> bytes:
+        return self._codec.quoted(mailbox)
+
+    def limit(self, mailbox: Mailbox) -> int | None:
+        conn = self._reach.connection()
+        if conn.has("APPENDLIMIT"):  # another for each mailbox (RFC 7889, 5)
+            _, told = conn.execute(b"STATUS %s (APPENDLIMIT)" % self._codec.quoted(mailbox))
+            lines = [one.parts[-1] for one in told if one.kind == b"STATUS"]
+            return code_value(lines[0], b"APPENDLIMIT") if lines and isinstance(lines[0], bytes) else None
+        limits = [cap.partition("=")[2] for cap in conn.caps if cap.startswith("APPENDLIMIT=")]
+        return int(limits[0]) if limits and limits[0].isdecimal() else None
+
+    def listed_modseq(self, mailbox: Mailbox) -> int | None:
+        at = self._listed.get(mailbox)
+        return at.modseq if at else None
+
+    def touched(self, mailbox: Mailbox) -> set[int]:
+        return self._touched.setdefault(mailbox, set())
+
+    def wait(self, tries: int, why: Lost) -> None:
+        self._reach.wait(tries, why)
+
+    # ---- helpers -----------------------------------------------------------------------------------------------------
+
+    def _begin(self, conn: Connection) -> None:
+        """On a new connection no mailbox is open.
+
+        Names are in UTF-8 only where nothing else is spoken (RFC 6855, 6): to enable it elsewhere gains nothing, and
+        then servers want headers with 8-bit bytes announced, or complain (Courier).
+        """
+        self._open = None
+        self._codec.utf8 = conn.has("UTF8=ONLY") and conn.execute(b"ENABLE UTF8=ACCEPT")[0].ok
+
+    def _namespace(self) -> tuple[str, str | None]:
+        """Prefix and delimiter of the user's own mailboxes; StoreError if the server will not say."""
+        if self._space is None:
+
+            def ask(conn: Connection) -> list[Response]:
+                commands = [b'LIST "" ""'] + ([b"NAMESPACE"] if conn.has("NAMESPACE") else [])
+                tags = conn.send(*commands)
+                told = [answer for tag in tags for answer in conn.answers(tag)]
+                for tag in tags:
+                    conn.result(tag)
+                return told
+
+            try:
+                told = self._reach.healed(ask)
+            except Lost as lost:
+                raise StoreError(f"{self._reach.account}: {lost}", lost.hint) from lost
+            spaces = [space for one in told if one.kind == b"NAMESPACE" for space in namespaces(one)]
+            lists = [listed(one) for one in told if one.kind == b"LIST"]
+            plain = [(b"", one.delimiter) for one in lists]
+            begin = self._given_prefix or next(iter(self._given), "")
+            fitting = [
+                space
+                for space in sorted(spaces, key=lambda space: -len(space[0]))
+                if begin.startswith(self._codec.mailbox(space[0]))
+            ]
+            chosen = (spaces if self.automatic else fitting or spaces) or plain or [(b"", "/")]
+            prefix, delimiter = chosen[0]
+            self._space = str(self._codec.mailbox(prefix)), delimiter
+        return self._space
+
+    def _list(self, patterns: Sequence[str]) -> list[Found]:
+        """What LIST tells; StoreError if it does not: a part of the names would look like deletions."""
+        try:
+            return self._reach.healed(lambda conn: self._found(conn, conn.send(*self._asking(conn, patterns))))
+        except Lost as lost:
+            raise StoreError(f"{self._reach.account}: the mailboxes cannot be listed: {lost}", lost.hint) from lost
+
+    def _asking(self, conn: Connection, patterns: Sequence[str]) -> list[bytes]:
+        return mailboxes.commands(conn, self._codec, patterns, subscribed=self._subscribed)
+
+    def _found(self, conn: Connection, tags: Sequence[bytes]) -> list[Found]:
+        told: list[Response] = []
+        for tag in tags:
+            told += conn.answers(tag)
+            end = conn.result(tag)
+            if not end.ok:
+                raise StoreError(f"{self._reach.account}: the mailboxes cannot be listed: {end}")
+        return mailboxes.found(told, self._codec)
+
+    def _info(self, found: Found, patterns: Sequence[str]) -> BoxInfo:
+        mailbox = found.mailbox
+        if is_inbox(mailbox.removeprefix(self.prefix)) and mailbox != INBOX and self.automatic:
+            why = f"cannot be told from INBOX: without a prefix, {self.prefix} is left out of all names"
+            return BoxInfo(mailbox, False, None, Failure(mailbox, why, "Give the store a pat and a prefix."))
+        if found.delimiter != self.delimiter and found.delimiter and self.delimiter and found.delimiter in mailbox:
+            why = f"its levels are divided by {found.delimiter!r}, those of the others by {self.delimiter!r}"
+            return BoxInfo(mailbox, False, None, Failure(mailbox, why, "Give this namespace a store of its own."))
+        if not found.selectable:
+            return BoxInfo(mailbox, selectable=False)
+        if EVERYTHING & found.attributes and mailbox not in patterns:
+            return _left_out(mailbox, "it holds the mail of all other mailboxes; a pat that is its name takes it in")
+        if self._subscribed and not found.subscribed:
+            return _left_out(mailbox, "not subscribed")
+        self._names.add(mailbox)
+        return BoxInfo(mailbox)
+
+    def _look(self, flight: Sequence[Draft], identify: Identify) -> None:
+        """Fill these drafts, however often the connection breaks; one at which it always breaks is a failure."""
+        blamed: Draft | None = None
+        tries = 0
+        waited = False
+        while True:
+            left = [draft for draft in flight if not draft.selected and not draft.failure]
+            unsure = [draft for draft in flight if draft.unsure and not draft.failure]
+            if not left and not unsure:
+                return
+            try:
+                conn = self._reach.connection()
+                self._open, self._stale = (flight[-1].mailbox, not self._readonly), True
+                if left:
+                    first_look(conn, left, identify, write=not self._readonly)
+                busy = [draft for draft in left if draft.failure and answers.wait(draft.failure.why) is not None]
+                if busy and not waited:
+                    waited = True
+                    why = "" if busy[0].failure is None else busy[0].failure.why
+                    conn.pause(answers.wait(why) or 0, why)
+                    for draft in busy:
+                        draft.failure = None
+                    continue
+                second_look(conn, flight, identify, write=not self._readonly)
+            except Lost as lost:
+                first = next((d for d in flight if (not d.selected or d.unsure) and not d.failure), None)
+                tries = tries + 1 if first is blamed else 1
+                blamed = first
+                if first and tries >= TRIES:
+                    first.failure = Failure(first.mailbox, f"cannot be listed: {lost}")
+                    continue
+                self._reach.wait(tries, lost)
+
+    def _listing(self, draft: Draft) -> Listing:
+        at = draft.selected
+        assert at
+        self._note(draft.mailbox, at, since=None)
+        self._touched.pop(draft.mailbox, None)
+        return draft.listing(self._holds.get(draft.mailbox) or ServerHolds(at.flags, any_keyword=True))
+
+    def _note(self, mailbox: Mailbox, at: Selected, since: int | None) -> None:
+        """`since`: HIGHESTMODSEQ when it was listed, which an opening afterwards does not change."""
+        if since is not None:
+            at = replace(at, modseq=since)
+        self._listed[mailbox] = at
+        if at.holds:
+            self._holds[mailbox] = at.holds
+
+    def _create(self, mailbox: Mailbox) -> tuple[Status, bool]:
+        """How the server answers, and whether the mailbox is there now."""
+        name = self._codec.quoted(mailbox)
+
+        def act(conn: Connection) -> tuple[Status, bool]:
+            made, *lists = conn.send(b"CREATE " + name, *self._asking(conn, [mailbox]))
+            answer = conn.result(made)
+            return answer, _holds(self._found(conn, lists), mailbox)
+
+        return self._reach.healed(act)
+
+    def _forget(self, mailbox: Mailbox) -> None:
+        self._names.discard(mailbox)
+        self._listed.pop(mailbox, None)
+        self._holds.pop(mailbox, None)
+
+    def _is_there(self, mailbox: Mailbox) -> bool:
+        return _holds(self._list([mailbox]), mailbox)
+
+    def _above(self, mailbox: Mailbox) -> list[Mailbox]:
+        delimiter = self.delimiter
+        if not delimiter:
+            return []
+        levels = mailbox.split(delimiter)
+        return [Mailbox(delimiter.join(levels[:n])) for n in range(1, len(levels))]
+
+    def _subscribe(self, mailbox: Mailbox) -> None:
+        end, _ = self._reach.execute(b"SUBSCRIBE " + self._codec.quoted(mailbox))
+        if not end.ok:
+            self._tell.odd(f"{mailbox}: cannot be subscribed: {end}")
+
+
+def _holds(names: Sequence[Found], mailbox: Mailbox) -> bool:
+    return any(one.mailbox == mailbox and one.selectable for one in names)
+
+
+def _left_out(mailbox: Mailbox, why: str) -> BoxInfo:
+    return BoxInfo(mailbox, False, None, Failure(mailbox, why), stray=True)
+
+
+def _twice(found: Found) -> BoxInfo:
+    why = f"two mailboxes of the server are called so; one of them {found.raw.decode('latin-1')} on the wire"
+    return BoxInfo(found.mailbox, False, None, Failure(found.mailbox, why, "Rename one of the two."))

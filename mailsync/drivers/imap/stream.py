@@ -1,0 +1,146 @@
+"""Bytes to and from a server: one socket, one buffer. Knows lines and counted bytes; nothing of IMAP.
+
+Sending never waits for a peer that itself waits for us to read: while the way out is full, what comes in is taken into
+the buffer. Any fault of the connection is `Lost`, after which the stream is closed and never used again.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+
+from ...errors import Lost
+
+CHUNK = 256 * 1024
+MAX_LINE = 16 * 1024 * 1024  # bytes; a server that sends more without a line end is broken, or means harm
+
+
+class Stream:
+    """A connected socket, plain or TLS. `timeout`: seconds without any byte in either direction."""
+
+    def __init__(self, sock: socket.socket, timeout: float) -> None:
+        self._sock = sock
+        self.timeout = timeout
+        self._buffer = bytearray()
+        self._at = 0  # what is before it was read
+        self.received = 0  # bytes in all
+        self._ended = ""  # why nothing more comes in
+        sock.setblocking(False)
+        self._is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_QUICKACK")
+
+    @property
+    def socket(self) -> socket.socket:
+        return self._sock
+
+    @property
+    def closed(self) -> bool:
+        return self._sock.fileno() < 0
+
+    def pending(self) -> bool:
+        """True if something was received that was not read."""
+        return self._at < len(self._buffer) or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0)
+
+    def secure(self, context: ssl.SSLContext, hostname: str) -> None:
+        """Begin TLS. OSError (ssl.SSLError) if it cannot be had; then the stream is of no more use."""
+        if self.pending():  # sent before TLS, read as if it came after: command injection (CVE-2011-0411)
+            self.close()
+            raise Lost("the server sent data between STARTTLS and TLS")
+        self._sock.settimeout(self.timeout)
+        self._sock = context.wrap_socket(self._sock, server_hostname=hostname)
+        self._sock.setblocking(False)
+
+    def send(self, data: bytes) -> None:
+        """All of it is given to the system when this returns."""
+        if self._ended:
+            raise Lost(f"the connection broke: {self._ended}")
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self._sock.send(left) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN and not self._ended:
+                    self._receive()
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN)
+            except OSError as err:
+                raise self._lost(err) from err
+
+    def line(self) -> bytes:
+        """The next line without its line end."""
+        start = self._at
+        while (end := self._buffer.find(b"\n", start)) < 0:
+            if len(self._buffer) - self._at > MAX_LINE:
+                self.close()
+                raise Lost("the server sent a line without end")
+            unread = len(self._buffer) - self._at
+            self._fill()
+            start = self._at + unread
+        stop = end - 1 if end > self._at and self._buffer[end - 1] == 0x0D else end
+        line = bytes(memoryview(self._buffer)[self._at : stop])
+        self._at = end + 1
+        return line
+
+    def counted(self, size: int) -> Iterator[bytes]:
+        """The next `size` bytes, in pieces as they come. What is not taken of them is lost to the next reader."""
+        while size:
+            if self._at == len(self._buffer):
+                self._fill()
+            piece = bytes(memoryview(self._buffer)[self._at : self._at + min(size, CHUNK)])
+            self._at += len(piece)
+            size -= len(piece)
+            yield piece
+
+    def close(self) -> None:
+        self._ended = self._ended or "it is closed"
+        with suppress(OSError):
+            self._sock.close()
+
+    # ---- receiving ---------------------------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """At least one byte more in the buffer."""
+        while not self._receive():
+            self._wait(select.POLLIN)
+
+    def _receive(self) -> bool:
+        """What is there, without waiting; False if nothing is. At the end of the stream: Lost, once all is read."""
+        if self._ended:
+            raise Lost(f"the connection broke: {self._ended}")
+        try:
+            if self._is_tcp:
+                # Courier and GNU mailutils send an answer in small pieces, each of which waits for our acknowledgement
+                # of the one before (RFC 896); the system would put that off for 40 ms, and forgets what it is told.
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            piece = self._sock.recv(CHUNK)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError as err:
+            raise self._lost(err) from err
+        if not piece:
+            self.close()
+            self._ended = "the server closed it"
+            raise Lost(f"the connection broke: {self._ended}")
+        if self._at:
+            del self._buffer[: self._at]
+            self._at = 0
+        self._buffer += piece
+        self.received += len(piece)
+        return True
+
+    def _wait(self, events: int) -> int:
+        poll = select.poll()
+        poll.register(self._sock, events)
+        found = poll.poll(self.timeout * 1000)
+        if not found:
+            self.close()
+            self._ended = f"nothing came for {self.timeout:g} seconds"
+            raise Lost(f"the connection broke: {self._ended}")
+        return found[0][1]
+
+    def _lost(self, err: OSError) -> Lost:
+        self.close()
+        self._ended = err.strerror or str(err)
+        return Lost(f"the connection broke: {self._ended}")

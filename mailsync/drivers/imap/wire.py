@@ -1,0 +1,179 @@
+"""Commands and answers over one connection, as many at a time as one likes. Knows IMAP's grammar, no mailbox.
+
+Commands are sent without waiting; their answers are read in order. What a server sends unasked stands between them, and
+is handed to whoever reads, who must not take it for an answer. Any fault is `Lost`, after which nothing more is sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from ...errors import Lost
+from .account import Tell
+from .body import keep
+from .stream import Stream
+from .tokens import Part, ProtocolError, Response, Status, ending, is_words, literal_size, response, status
+
+SHOWN = 2000  # bytes of a line that -di shows
+
+
+class Dialled(Protocol):
+    """What is needed of a connection that is logged in; `dial.Client` is one."""
+
+    wire: Stream
+    caps: frozenset[str]
+
+    def next_tag(self) -> bytes: ...
+    def end(self) -> None: ...
+    def drop(self) -> None: ...
+
+
+class Connection:
+    """One logged-in connection."""
+
+    def __init__(self, client: Dialled, tell: Tell, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.client = client
+        self._sleep = sleep
+        self.caps = client.caps
+        self.tell = tell
+        self._wire = client.wire
+        self._waiting: dict[bytes, None] = {}  # tags whose answers were not read yet, in order
+        self._results: dict[bytes, Status] = {}
+        self._bye = ""
+
+    @property
+    def lost(self) -> bool:
+        return self._wire.closed
+
+    def has(self, *names: str) -> bool:
+        """True if all these extensions are there."""
+        return self.caps.issuperset(names)
+
+    # ---- commands ----------------------------------------------------------------------------------------------------
+
+    def send(self, *commands: bytes) -> list[bytes]:
+        """Send them all at once; their tags."""
+        tags = [self.client.next_tag() for _ in commands]
+        self.push(b"".join(b"%s %s\r\n" % pair for pair in zip(tags, commands, strict=True)))
+        self._waiting.update(dict.fromkeys(tags))
+        return tags
+
+    def begin(self, command: bytes) -> bytes:
+        """Send a command up to its first literal; the rest goes through `push`."""
+        tag = self.client.next_tag()
+        self.push(b"%s %s" % (tag, command))
+        self._waiting[tag] = None
+        return tag
+
+    def push(self, data: bytes, *, shown: str = "") -> None:
+        """Send as it is. `shown`: what -di says instead of the bytes of a message."""
+        if self.tell.wire:
+            for line in [shown] if shown else _lines(data):
+                self.tell.wire(f"C: {line}")
+        try:
+            self._wire.send(data)
+        except BaseException:
+            self.drop()  # a command that is half sent can never be taken back
+            raise
+
+    def execute(self, command: bytes) -> tuple[Status, list[Response]]:
+        """One command, and all that came until its answer."""
+        [tag] = self.send(command)
+        found = list(self.answers(tag))
+        return self.result(tag), found
+
+    def answers(self, tag: bytes) -> Iterator[Response]:
+        """What comes until the answer to this command, which `result` then has. Answers to earlier ones are skipped."""
+        while tag not in self._results:
+            if tag not in self._waiting:  # `settle` has dropped them, for another command
+                raise Lost("its answers were given up")
+            found = self._read()
+            if found.tag == b"*" and found.kind != b"BYE":
+                yield found
+
+    def result(self, tag: bytes) -> Status:
+        """How a command ended, once its answers were read; read them first, if that was left undone."""
+        for _ in self.answers(tag):
+            pass
+        return self._results.pop(tag)
+
+    def may_go_on(self, tag: bytes) -> bool:
+        """Wait for the `+` that a literal needs; False if the command was refused instead."""
+        while tag not in self._results:
+            if self._read().tag == b"+":
+                return True
+        return False
+
+    def settle(self) -> None:
+        """Read and drop what nobody waited for, so that the next answer is that of the next command."""
+        while self._waiting:
+            tag = next(iter(self._waiting))
+            for _ in self.answers(tag):
+                pass
+            self._results.pop(tag, None)
+        self._results.clear()
+
+    def pause(self, seconds: float, why: str) -> None:
+        """The server wants to be left alone for a while."""
+        self.tell.note(f"the server says: {why}; waiting for {seconds:g} seconds")
+        self._sleep(seconds)
+
+    def end(self) -> None:
+        """Log out. Nothing that goes wrong now matters."""
+        if self._waiting or self.lost:
+            self.client.drop()
+        else:
+            self.client.end()
+
+    def drop(self) -> None:
+        self._wire.close()
+        self.client.drop()
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    def _read(self) -> Response:
+        """One response. How a command ended, and why the server hangs up, is noted."""
+        try:
+            found = response(self._parts())
+            if found.tag in self._waiting:
+                self._results[found.tag] = ending(found)
+                del self._waiting[found.tag]
+            elif found.tag == b"*" and found.kind == b"BYE":
+                self._bye = str(status(found))
+            return found
+        except ProtocolError:
+            self.drop()
+            raise
+        except Lost as err:
+            self.client.drop()
+            raise Lost(f"{err}: {self._bye}" if self._bye else str(err)) from err
+        except BaseException:
+            self.drop()  # in the middle of an answer: what follows could be taken for another one
+            raise
+
+    def _parts(self) -> list[Part]:
+        parts: list[Part] = []
+        line = self._line()
+        while found := None if not parts and is_words(line) else literal_size(line):
+            text, size = found
+            parts += text, keep(self._wire.counted(size), size)
+            line = self._line()
+        parts.append(line)
+        return parts
+
+    def _line(self) -> bytes:
+        line = self._wire.line()
+        if self.tell.wire:
+            for shown in _lines(line):
+                self.tell.wire(f"S: {shown}")
+        return line
+
+
+def fetches(found: Iterable[Response]) -> Iterator[Response]:
+    return (one for one in found if one.kind == b"FETCH" and one.number is not None)
+
+
+def _lines(data: bytes) -> list[str]:
+    return [line[:SHOWN].decode("utf-8", "backslashreplace") for line in data.removesuffix(b"\r\n").split(b"\r\n")]
