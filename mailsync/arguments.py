@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
         "-t", "--id-type", metavar="TYPE", choices=("msgid", "md5"), default="msgid",
         help="what tells a message: msgid (its Message-ID, the default) or md5 (of some header fields)",
     )  # fmt: skip
+    what.add_argument("--test-auth", action="store_true", help="log in to the stores, tell how, and log out again")
     what.add_argument("-f", "--config", metavar="FILE", help="configuration file, instead of ~/.mailsync")
 
     shown = parser.add_argument_group("what is shown")
@@ -93,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     shown.add_argument("-vp", "--verbose-parse", action="store_true", help="each header with lines that are no field")
     shown.add_argument("-v", "--verbose", action="store_true", help="all of -vw, -vb and -vp")
     shown.add_argument("-d", "--debug", action="store_true", help="what happens inside; tracebacks of errors")
-    shown.add_argument("-di", "--debug-imap", action="store_true", help="the IMAP protocol (no store uses it yet)")
+    shown.add_argument("-di", "--debug-imap", action="store_true", help="the IMAP protocol, without passwords")
     shown.add_argument("-dc", "--debug-config", action="store_true", help="the configuration as it was understood")
 
     other = parser.add_argument_group("other")

@@ -6,22 +6,25 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
-from . import config, stores
+from . import auth, config
 from .arguments import USAGE
 from .channel import Channel
 from .config import ChannelConfig, StoreConfig
-from .errors import MailsyncError, UsageError, worst
+from .drivers.imap.account import QUIET, Tell
+from .errors import LoginError, MailsyncError, UsageError, worst
 from .identity import identify
 from .model import Identify, Side
 from .modes import compare, list_store
 from .msinfo.mailbox import Msinfo
+from .opening import Opener
 from .planner import Options
 from .report import Report, Summary
 from .report.headers import Telling
+from .secrets import Vault
 from .state import cache_file, run_lock
-from .stores import Store
 from .wording import did_you_mean
 
 
@@ -31,9 +34,12 @@ class Command:
     def __init__(self, options: Namespace, report: Report) -> None:
         self._options = options
         self._report = report
-        self._home = os.path.expanduser("~")
-        self._path = config.find(options.config, self._home)
+        home = os.path.expanduser("~")
+        self._path = config.find(options.config, home)
         self._config = config.load(self._path)
+        self._vault = Vault(home, self._tell())
+        self._opener = Opener(home, os.environ, self._vault, self._tell())
+        self._channels: list[Target] = []
 
     def run(self) -> int:
         if self._options.debug_config:
@@ -43,11 +49,13 @@ class Command:
         for warning in self._config.warnings:
             self._report.note(warning)
         targets = [self._named(name) for name in self._options.names]
-        channels = [target for target in targets if isinstance(target, Target)]
+        channels = self._channels = [target for target in targets if isinstance(target, Target)]
         places = [target for target in targets if isinstance(target, StoreConfig)]
         match channels, places:
             case [], []:
                 raise UsageError("which channel or store?", f"usage: {USAGE}\n{self._path} defines {self._known()}.")
+            case _ if self._options.test_auth:
+                return self._test_auth(targets)
             case [], [store]:
                 return self._list(store)
             case [channel], [store]:
@@ -63,7 +71,8 @@ class Command:
     # ---- modes -------------------------------------------------------------------------------------------------------
 
     def _list(self, store: StoreConfig) -> int:
-        with self._opened(store) as opened:
+        self._vault.ask_now([store])
+        with self._opener.store(store) as opened:
             return _code(list_store(opened, self._identify(), self._report))
 
     def _diff(self, target: Target, store: StoreConfig) -> int:
@@ -73,8 +82,8 @@ class Command:
                 f"channel {channel.name} does not contain store {store.name}",
                 f"Its stores are {channel.a} and {channel.b}.",
             )
-        with self._opened(store) as opened:
-            msinfo = self._msinfo(channel)
+        self._ask(target, store)
+        with self._opener.store(store) as opened, self._msinfo(target) as msinfo:
             return _code(compare(channel.name, opened, msinfo, self._identify(), self._report, target.only))
 
     def _sync_one(self, target: Target) -> int:
@@ -89,22 +98,50 @@ class Command:
 
     def _sync(self, target: Target) -> Summary:
         channel, options = target.channel, self._options
-        place = os.path.join(self._home, os.path.expanduser(channel.msinfo))
-        sides = {Side.A: channel.a, Side.B: channel.b}
+        place = self._opener.place(channel.msinfo)
+        sides = dict(zip(Side, self._stores_of(target), strict=True))
         with ExitStack() as stack:
             if not options.simulate:
                 stack.enter_context(run_lock(channel.name, place))
-            opened = {s: stack.enter_context(self._opened(self._config.stores[name])) for s, name in sides.items()}
+            self._ask_all(target)
+            opened = {
+                side: stack.enter_context(self._opener.store(_without_create(store, channel, side)))
+                for side, store in sides.items()
+            }
             run = Channel(
                 channel.name,
                 opened,
-                self._msinfo(channel),
+                stack.enter_context(self._msinfo(target)),
                 self._identify(),
                 self._report,
                 self._run_options(channel, target.only),
                 cache_file(channel.name, place),
             )
             return run.sync()
+
+    def _test_auth(self, targets: Sequence[StoreConfig | Target]) -> int:
+        """One store that does not let us in does not keep the others from being tried. A channel stands for its own."""
+        codes = []
+        stores = ([target] if isinstance(target, StoreConfig) else self._stores_of(target) for target in targets)
+        for store in dict.fromkeys(chain.from_iterable(stores)):
+            try:
+                self._show(self._answer(store))
+            except MailsyncError as error:
+                self._report.error(error, error.code)
+                codes.append(error.code)
+        return worst(codes)
+
+    def _answer(self, store: StoreConfig) -> auth.Answer:
+        if not store.server:
+            return auth.Answer(store.name)
+        self._vault.ask_now([store])
+        return auth.answer(store.name, self._opener.account(store), self._vault.of_store(store), self._opener.tell)
+
+    def _show(self, answer: auth.Answer) -> None:
+        if self._options.json:
+            self._report.note(str(answer), asked=True)
+        else:
+            self._report.config(str(answer))
 
     def _run_options(self, channel: ChannelConfig, only: Sequence[str]) -> Options:
         options = self._options
@@ -145,15 +182,44 @@ class Command:
         channels, places = ", ".join(self._config.channels), ", ".join(self._config.stores)
         return f"the channels {channels or '(none)'} and the stores {places or '(none)'}"
 
-    @contextmanager
-    def _opened(self, store: StoreConfig) -> Iterator[Store]:
-        opened = stores.local(store, self._home, os.environ)
-        with opened.driver:
-            yield opened
+    def _stores_of(self, target: Target) -> list[StoreConfig]:
+        return [self._config.stores[name] for name in (target.channel.a, target.channel.b)]
 
-    def _msinfo(self, channel: ChannelConfig) -> Msinfo:
-        driver, mailbox = stores.mailbox_driver(channel.msinfo, self._home, os.environ)
-        return Msinfo(driver, mailbox, channel.name, self._options.id_type)
+    # ---- what a run is made of ---------------------------------------------------------------------------------------
+
+    def _ask_all(self, own: Target) -> None:
+        """Have the secrets of all channels before the first of them is synchronized: then the user may go.
+
+        What another channel lacks is told when its turn comes.
+        """
+        for target in dict.fromkeys((own, *self._channels)):
+            try:
+                self._ask(target, *self._stores_of(target))
+            except LoginError:
+                if target is own:
+                    raise
+
+    def _ask(self, target: Target, *stores: StoreConfig) -> None:
+        self._vault.ask_now(stores)
+        self._vault.ask_now_for_msinfo(target.channel, self._stores_of(target))
+
+    @contextmanager
+    def _msinfo(self, target: Target) -> Iterator[Msinfo]:
+        with self._opener.msinfo(target.channel, self._stores_of(target)) as (driver, mailbox):
+            yield Msinfo(driver, mailbox, target.channel.name, self._options.id_type)
+
+    def _tell(self) -> Tell:
+        report, options = self._report, self._options
+
+        def told(text: str) -> None:
+            report.note(text, asked=True)
+
+        return Tell(
+            note=told,
+            odd=report.note,
+            progress=told if options.verbose else QUIET.progress,
+            wire=told if options.debug_imap else None,
+        )
 
     def _identify(self) -> Identify:
         rule = identify(self._options.id_type)
@@ -168,6 +234,11 @@ class Target:
 
     channel: ChannelConfig
     only: tuple[str, ...] = ()  # patterns of boxnames; () = all
+
+
+def _without_create(store: StoreConfig, channel: ChannelConfig, side: Side) -> StoreConfig:
+    """The store as the channel uses it: a mailbox is made only where both allow it."""
+    return store if side in channel.create else replace(store, create=False)
 
 
 def _code(summary: Summary) -> int:

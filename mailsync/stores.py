@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from .config.values import StoreConfig
 from .drivers.contract import Box, Driver
-from .drivers.local import LocalStore
 from .errors import StoreError
 from .model import BoxInfo, Boxname, Failure, Mailbox
 from .names import BadName, Names, Patterns
-from .spec import Remote, parse
+from .spec import server_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,29 +91,14 @@ class Store:
 
 
 def over(config: StoreConfig, driver: Driver) -> Store:
-    """A store over a driver that is open."""
+    """A store over a driver of this machine that is open."""
     texts = patterns_of(config)
     return Store(config, driver, Names(config.prefix, driver.delimiter), Patterns(texts, driver.delimiter), texts)
 
 
-def local(config: StoreConfig, home: str, environ: Mapping[str, str]) -> Store:
-    """A store in the file system. StoreError for one on a server: this version does not know how."""
-    if config.server:
-        raise StoreError(
-            f"store {config.name} is on a server ({config.server}): this version of mailsync keeps local stores only",
-            "Until IMAP is in, use mailsync 5.2.7 for this channel: configuration and msinfo are the same.",
-        )
-    driver = LocalStore(home, patterns=patterns_of(config), format=config.format, fsync=config.fsync, environ=environ)
-    return over(config, driver)
-
-
-def mailbox_driver(name: str, home: str, environ: Mapping[str, str]) -> tuple[Driver, Mailbox]:
-    """The driver for a single mailbox, such as msinfo; made as mbox if it is not there."""
-    if isinstance(parse(name), Remote):
-        raise StoreError(f"mailbox {name} is on a server: this version of mailsync keeps local mailboxes only")
-    return LocalStore(home, patterns=(name,), format="mbox", environ=environ), Mailbox(name)
-
-
 def patterns_of(config: StoreConfig) -> tuple[str, ...]:
-    """The patterns with `ref` before each, as LIST has it (RFC 3501, 6.3.8)."""
-    return tuple("!" + config.ref + text[1:] if text.startswith("!") else config.ref + text for text in config.patterns)
+    """The patterns with `ref` before each, as LIST has it (RFC 3501, 6.3.8); without the `{...}` of a server."""
+    ref = config.ref
+    if config.server and ref.startswith("{"):
+        ref = ref.removeprefix(server_part(ref))
+    return tuple("!" + ref + text[1:] if text.startswith("!") else ref + text for text in config.patterns)

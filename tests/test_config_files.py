@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mailsync.config import ChannelConfig, Config, Secret, StoreConfig, files, grammar
 from mailsync.errors import ConfigError
-from mailsync.model import Duplicates
+from mailsync.model import Duplicates, Side
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "mailsync.conf"
 SECRET = "store a {\n\tserver {h/user=u}\n\tpasswd hunter2\n}\n"
@@ -82,6 +82,7 @@ def test_example_loads_without_a_warning() -> None:
 
     assert {"maildir", "maildir++", "mbox", "mh"} <= {store.format for store in config.stores.values()}
     assert {"work"} == {name for name, channel in config.channels.items() if channel.sizelimit}
+    assert {"work-imap", "gmail"} == {name for name, store in config.stores.items() if store.server}
     assert not [warning for warning in config.warnings if "patterns add up" not in warning]
 
 
@@ -115,6 +116,12 @@ def test_the_command_of_the_refusal_helps(tmp_path: Path) -> None:
 
 def test_file_without_password_may_be_read_by_all(tmp_path: Path) -> None:
     assert ["a"] == list(files.load(write(tmp_path / "c", "store a { }", 0o666)).stores)
+
+
+def test_command_that_gives_a_password_is_no_secret(tmp_path: Path) -> None:
+    path = write(tmp_path / "c", "store a { server {h} passwd_cmd p user_cmd u token_cmd t }", 0o644)
+
+    assert "p" == files.load(path).stores["a"].passwd_cmd
 
 
 def test_pipe_is_read(tmp_path: Path) -> None:
@@ -203,7 +210,7 @@ def configs(draw: st.DrawFn) -> Config:
         name: StoreConfig(
             name,
             server=(server := draw(SERVERS)),
-            ref=draw(NAMES) if not server else draw(NAMES | st.just(server.removesuffix("INBOX."))),
+            ref=draw(NAMES if not server else NAMES.map("x".__add__) | st.just(server.removesuffix("INBOX."))),
             patterns=tuple(draw(st.lists(WORDS, max_size=3))),
             prefix=draw(WORDS),
             passwd=draw(PASSWORDS),
@@ -211,6 +218,17 @@ def configs(draw: st.DrawFn) -> Config:
             create=draw(st.booleans()),
             fsync=draw(st.booleans()),
             readonly=draw(st.booleans()),
+            user_cmd=draw(WORDS),
+            passwd_cmd=draw(WORDS),
+            token_cmd=draw(WORDS),
+            keyring=draw(st.booleans()),
+            tunnel=draw(WORDS) if "/ssl" not in server else "",
+            subscribed=draw(st.booleans()),
+            cert=(cert := draw(WORDS)),
+            key=draw(WORDS) if cert else "",
+            ca=draw(WORDS),
+            pin=draw(st.just("") | st.binary(min_size=32, max_size=32).map(bytes.hex)),
+            timeout=draw(st.integers(1, 999_999)),
         )
         for name in names[: draw(st.integers(2, len(names)))]
     }
@@ -227,6 +245,9 @@ def configs(draw: st.DrawFn) -> Config:
             duplicates=draw(st.sampled_from(Duplicates)),
             expunge_all=draw(st.booleans()),
             max_delete=draw(st.integers(0, 10**14)),
+            create=draw(st.frozensets(st.sampled_from(Side))),
+            passwd_cmd=draw(WORDS),
+            token_cmd=draw(WORDS),
         )
     return Config("F", stores, channels)
 

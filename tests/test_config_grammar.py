@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from mailsync.config import ChannelConfig, Config, Secret, StoreConfig, Where, parse
 from mailsync.errors import ConfigError
-from mailsync.model import Duplicates
+from mailsync.model import Duplicates, Side
 
 MAILSYNC = "/usr/bin/mailsync"
+PIN = "0123456789abcdef" * 4
 
 
 def store(settings: str) -> StoreConfig:
@@ -38,7 +39,9 @@ def faults(text: str) -> str:
 def test_store_with_all_settings() -> None:
     actual = store(
         "server {h/user=u}INBOX. ref {h}x pat a pat !b prefix p passwd w "
-        "format maildir++ create no fsync no readonly yes"
+        "format maildir++ create no fsync no readonly yes "
+        'user_cmd "pass u" passwd_cmd p token_cmd t keyring yes tunnel "ssh h imapd" subscribed yes '
+        f"cert c.pem key k.pem ca ~/ca pin {PIN.upper()} timeout 5"
     )
 
     expected = StoreConfig(
@@ -52,14 +55,40 @@ def test_store_with_all_settings() -> None:
         create=False,
         fsync=False,
         readonly=True,
+        user_cmd="pass u",
+        passwd_cmd="p",
+        token_cmd="t",
+        keyring=True,
+        tunnel="ssh h imapd",
+        subscribed=True,
+        cert="c.pem",
+        key="k.pem",
+        ca="~/ca",
+        pin=PIN,
+        timeout=5,
     )
     assert expected == actual
 
 
 def test_channel_with_all_settings() -> None:
-    actual = channel("passwd w sizelimit 2M duplicates same-id expunge all max_delete 0")
+    actual = channel(
+        "passwd w sizelimit 2M duplicates same-id expunge all max_delete 0 create a passwd_cmd p token_cmd t"
+    )
 
-    expected = ChannelConfig("c", "a", "b", "m", Secret("w"), 2 * 2**20, Duplicates.SAME_ID, True, 0)
+    expected = ChannelConfig(
+        "c",
+        "a",
+        "b",
+        "m",
+        passwd=Secret("w"),
+        sizelimit=2 * 2**20,
+        duplicates=Duplicates.SAME_ID,
+        expunge_all=True,
+        max_delete=0,
+        create=frozenset({Side.A}),
+        passwd_cmd="p",
+        token_cmd="t",
+    )
     assert expected == actual
 
 
@@ -81,6 +110,60 @@ def test_ref_of_a_server_is_what_stands_in_its_braces() -> None:
 )
 def test_sizelimit_counts_in_powers_of_1024(text: str, expected: int | None) -> None:
     assert expected == channel(f"sizelimit {text}").sizelimit
+
+
+def test_fingerprint_may_have_colons() -> None:
+    colons = ":".join(PIN[n : n + 2] for n in range(0, 64, 2))
+
+    assert PIN == store(f"server {{h}} pin {colons}").pin
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("a", {Side.A}), ("b", {Side.B}), ("both", set(Side)), ("none", set())],
+)
+def test_channel_says_on_which_sides_mailboxes_are_made(word: str, expected: set[Side]) -> None:
+    assert expected == channel(f"create {word}").create
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("passwd_cmd p", "'passwd_cmd' does nothing without a 'server'"),
+        ("timeout 9", "'timeout' does nothing without a 'server'"),
+        ("server {h} passwd p passwd_cmd p", "'passwd_cmd' is not used, because 'passwd' is there"),
+        ("server {h} keyring yes passwd_cmd p", "'keyring' is not used, because 'passwd_cmd' is there"),
+        ("server {h} token_cmd t passwd_cmd p", "'passwd_cmd' is not used, because 'token_cmd' is there"),
+        ("server {h/user=u} user_cmd u", "'user_cmd' is not used, because 'server' names the user"),
+        (f"server {{h}} ca c pin {PIN}", "'ca' is not used, because 'pin' trusts that one certificate alone"),
+        (
+            "server {h/norsh}",
+            "'/norsh' does nothing: a server is never reached through rsh or ssh unless a tunnel is set",
+        ),
+    ],
+)
+def test_setting_that_is_not_used_warns(settings: str, expected: str) -> None:
+    (warning,) = parse(f"store s {{ {settings} }}", "F").warnings
+
+    assert f"store 's': {expected}" == warning.partition(": ")[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("msinfo m passwd_cmd p", "'passwd_cmd' does nothing, because 'msinfo' is not on a server"),
+        ("msinfo {h}m token_cmd t passwd_cmd p", "'passwd_cmd' is not used, because 'token_cmd' is there"),
+    ],
+)
+def test_setting_that_is_not_used_in_a_channel_warns(settings: str, expected: str) -> None:
+    (warning,) = parse(f"store a {{ }} store b {{ }} channel c a b {{ {settings} }}", "F").warnings
+
+    assert f"channel 'c': {expected}" == warning.partition(": ")[2]
+
+
+@pytest.mark.parametrize("ref", ["{h}", "{H/user=x}INBOX.", "{h:143}", "INBOX."])
+def test_ref_of_the_same_server_is_taken(ref: str) -> None:
+    assert ref == store(f"server {{h/user=u}} ref {ref}").ref
 
 
 @pytest.mark.parametrize(
@@ -284,6 +367,45 @@ BAD = {
         "store a { create true }",
         "F:1:18: found 'true', expected yes or no\nstore a { create true }\n                 ^",
     ),
+    "key without its certificate": (
+        "store a { server {h} key k }",
+        "F:1:22: found 'key' without 'cert', expected both or none\nstore a { server {h} key k }\n"
+        "                     ^",
+    ),
+    "tunnel that should be encrypted": (
+        "store a { server {h/ssl} tunnel t }",
+        "F:1:26: found 'tunnel' and '/ssl', expected only one: a tunnel speaks plain IMAP\n"
+        "store a { server {h/ssl} tunnel t }\n                         ^",
+    ),
+    "ref of another server": (
+        "store a { server {h} ref {other} }",
+        "F:1:22: found another server than that of 'server', expected the same\n"
+        "store a { server {h} ref {other} }\n                     ^",
+    ),
+    "ref of another port": (
+        "store a { server {h/ssl} ref {h:143} }",
+        "F:1:26: found another server than that of 'server', expected the same\n"
+        "store a { server {h/ssl} ref {h:143} }\n                         ^",
+    ),
+    "ref that is none": (
+        "store a { server {h} ref {h/x} }",
+        "F:1:22: found '/x', expected a switch that is known\nstore a { server {h} ref {h/x} }\n                     ^",
+    ),
+    "fingerprint that is too short": (
+        "store a { server {h} pin ab:cd }",
+        "F:1:26: found 'ab:cd', expected the SHA-256 fingerprint of a certificate: 64 hexadecimal digits, with or"
+        " without colons\nstore a { server {h} pin ab:cd }\n                         ^",
+    ),
+    "no time at all": (
+        "store a { server {h} timeout 0 }",
+        "F:1:30: found '0', expected a number of seconds, at least 1\n"
+        "store a { server {h} timeout 0 }\n                             ^",
+    ),
+    "unknown side": (
+        f"{TWO}channel c a b {{ msinfo m create here }}",
+        "F:3:33: found 'here', expected a, b, both or none\n"
+        "channel c a b { msinfo m create here }\n                                ^",
+    ),
     "unknown format": (
         "store a { format Maildir }",
         "F:1:18: found 'Maildir', expected maildir, maildir++, mbox or mh; did you mean 'maildir'?\n"
@@ -382,6 +504,14 @@ def test_no_fault_shows_a_password(text: str, line: str) -> None:
 
     assert line in told.splitlines()
     assert "hunter" not in told
+
+
+def test_command_of_several_words_without_quotes_is_shown() -> None:
+    assert (
+        "F:1:26: found '-d', expected a setting or '}'; a value that holds blanks is written in quotes\n"
+        "store a { passwd_cmd gpg -d x }\n"
+        "                         ^"
+    ) == faults("store a { passwd_cmd gpg -d x }")
 
 
 def test_caret_stands_below_the_word_although_a_password_is_hidden_before_it() -> None:

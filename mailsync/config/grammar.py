@@ -10,7 +10,7 @@ the next character as it is; braces count only as tokens of their own, so that `
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, reduce
 from itertools import islice, takewhile
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from ..spec import SpecError
 from ..wording import clean, did_you_mean, quoted
+from . import sense
 from .keys import CHANNEL, STORE, BadValue, Setting, default_ref
 from .source import BLANKS, COMMENT, END, QUOTED, TEXT, Source, Word
 from .values import ChannelConfig, Config, StoreConfig
@@ -208,7 +209,9 @@ def _setting_note(source: Source, head: Sequence[Word], word: Word | None) -> st
 def _store(block: _Block, reading: _Reading) -> StoreConfig:
     fields = _fields(block, reading)
     fields["ref"] = fields.get("ref") or default_ref(fields.get("server", ""))
-    return StoreConfig(name=block.name.text, where=reading.source.where(block.name.at), **fields)
+    store = StoreConfig(name=block.name.text, where=reading.source.where(block.name.at), **fields)
+    _check_sense(block, sense.of_store(store), reading)
+    return store
 
 
 def _channel(block: _Block, reading: _Reading) -> ChannelConfig:
@@ -217,7 +220,9 @@ def _channel(block: _Block, reading: _Reading) -> ChannelConfig:
         reading.fault(block.name.at, f"found no 'msinfo' in {block}, expected one, such as 'msinfo .msinfo'")
     fields.setdefault("msinfo", "")
     name, a, b = (word.text for word in block.names)
-    return ChannelConfig(name=name, a=a, b=b, where=reading.source.where(block.name.at), **fields)
+    channel = ChannelConfig(name=name, a=a, b=b, where=reading.source.where(block.name.at), **fields)
+    _check_sense(block, sense.of_channel(channel), reading)
+    return channel
 
 
 def _fields(block: _Block, reading: _Reading) -> dict[str, Any]:
@@ -241,6 +246,15 @@ def _fields(block: _Block, reading: _Reading) -> dict[str, Any]:
             name = clean(block.name.text)
             reading.warn(key.at, f"store {name}: {number} patterns add up; mailsync 5.2.7 used only the last")
     return fields
+
+
+def _check_sense(block: _Block, found: Iterable[sense.Odd], reading: _Reading) -> None:
+    places = {key.raw: key.at for key, _ in block.settings}
+    for odd in found:
+        if odd.is_fault:
+            reading.fault(places[odd.key], odd.message)
+        else:
+            reading.warn(places[odd.key], f"{block}: {odd.message}")
 
 
 def _check_names(blocks: Sequence[_Block], reading: _Reading) -> None:

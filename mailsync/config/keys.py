@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .. import spec
-from ..model import Duplicates
+from ..model import Duplicates, Side
 from ..wording import did_you_mean, quoted
 from .values import Secret
 
@@ -99,6 +99,33 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> int:
+    if not re.fullmatch(r"0*[1-9][0-9]{0,5}", text):
+        raise BadValue(f"found {quoted(text)}, expected a number of seconds, at least 1")
+    return int(text)
+
+
+def _fingerprint(text: str) -> str:
+    digits = text.replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise BadValue(
+            f"found {quoted(text)}, expected the SHA-256 fingerprint of a certificate: 64 hexadecimal digits, with or"
+            " without colons"
+        )
+    return digits
+
+
+SIDES = {"a": frozenset({Side.A}), "b": frozenset({Side.B}), "both": frozenset(Side), "none": frozenset[Side]()}
+
+
+def _sides(text: str) -> frozenset[Side]:
+    return SIDES[_one_of(*SIDES)(text)]
+
+
+def _sides_word(value: object) -> str:
+    return next(word for word, sides in SIDES.items() if sides == value)
+
+
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 
@@ -116,6 +143,17 @@ STORE = _table(
     Setting("create", "create", _yes, _yes_no),
     Setting("fsync", "fsync", _yes, _yes_no),
     Setting("readonly", "readonly", _yes, _yes_no),
+    Setting("user_cmd", "user_cmd", str),
+    Setting("passwd_cmd", "passwd_cmd", str),
+    Setting("token_cmd", "token_cmd", str),
+    Setting("keyring", "keyring", _yes, _yes_no),
+    Setting("tunnel", "tunnel", str),
+    Setting("subscribed", "subscribed", _yes, _yes_no),
+    Setting("cert", "cert", str),
+    Setting("key", "key", str),
+    Setting("ca", "ca", str),
+    Setting("pin", "pin", _fingerprint),
+    Setting("timeout", "timeout", _seconds),
 )
 CHANNEL = _table(
     Setting("msinfo", "msinfo", _mailbox),
@@ -124,4 +162,7 @@ CHANNEL = _table(
     Setting("duplicates", "duplicates", _duplicates, _duplicates_word),
     Setting("expunge", "expunge_all", _expunge_all, lambda value: "all" if value else "seen"),
     Setting("max_delete", "max_delete", _count),
+    Setting("create", "create", _sides, _sides_word),
+    Setting("passwd_cmd", "passwd_cmd", str),
+    Setting("token_cmd", "token_cmd", str),
 )

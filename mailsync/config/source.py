@@ -110,7 +110,8 @@ class Source:
     def _secrets(self) -> list[tuple[int, int]]:
         """Where passwords stand, and what may be a part of one: a file with a fault is not read as it was meant.
 
-        Hidden are the token after 'passwd', or a word like it, and what follows on its line up to the next setting.
+        Hidden are the token after 'passwd', or a word like it, and what follows on its line up to the next setting. A
+        command, such as that of 'passwd_cmd', is no secret.
         """
         spans: list[tuple[int, int]] = []
         hide = sure = False
@@ -128,7 +129,7 @@ class Source:
                 sure = False
             else:
                 sure = token == "passwd"
-                hide = sure or bool(_PASSWD.match(token))
+                hide = sure or (token not in self._keys and bool(_PASSWD.match(token)))
             last = found.end()
         return spans
 

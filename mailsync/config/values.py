@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..model import Duplicates
+from ..model import Duplicates, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,17 @@ class StoreConfig:
     create: bool = True
     fsync: bool = True
     readonly: bool = False
+    user_cmd: str = ""  # each of the three: a command, whose output is used
+    passwd_cmd: str = ""
+    token_cmd: str = ""
+    keyring: bool = False
+    tunnel: str = ""  # a command that speaks IMAP
+    subscribed: bool = False  # only mailboxes that are subscribed
+    cert: str = ""  # this and the next two: names of PEM files, as written
+    key: str = ""
+    ca: str = ""
+    pin: str = ""  # SHA-256 of the server's certificate: 64 hexadecimal digits in lower case
+    timeout: int = 60  # seconds
     where: Where = field(default=NOWHERE, compare=False, repr=False)  # of its name
 
 
@@ -70,6 +81,9 @@ class ChannelConfig:
     duplicates: Duplicates = Duplicates.IDENTICAL
     expunge_all: bool = False
     max_delete: int = 50  # messages of one side in one run
+    create: frozenset[Side] = frozenset(Side)  # where mailboxes are made, if the store allows it, too
+    passwd_cmd: str = ""  # this and the next for msinfo alone
+    token_cmd: str = ""
     where: Where = field(default=NOWHERE, compare=False, repr=False)  # of its name
 
 
