@@ -33,6 +33,7 @@ class Cache:
         self._fits = True
         row = self._asked("SELECT msinfo FROM saved", ())
         self._fits = row is not None and row[0] == msinfo
+        self._noted: set[tuple[bytes, str]] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -42,7 +43,7 @@ class Cache:
 
     def recorder(self, boxname: Boxname, validity: Mapping[Side, str | None]) -> Callable[[Side, Uid], bool | None]:
         """Answers for one box: was this uid there when the memory was saved? None: no record tells."""
-        known = {side: self._fits and self._same(boxname, side, validity[side]) for side in Side}
+        known = {side: self._fits and self._same(boxname, side, validity[side], listed=True) for side in Side}
 
         def recorded(side: Side, uid: Uid) -> bool | None:
             if not known[side] or not self._fits:
@@ -62,6 +63,7 @@ class Cache:
         raw = sorted(map(_raw, uids))
         digest = blake2b(b"\0".join(raw), digest_size=16).hexdigest()
         where = (_raw(boxname), side.value)
+        self._noted.add(where)
         if self._asked("SELECT validity, uids FROM box WHERE name=? AND side=?", where) == (validity, digest):
             return
         with self._doubted() as db:
@@ -72,15 +74,19 @@ class Cache:
     def save(self, msinfo: str) -> None:
         """Keep what was noted, as the companion of this memory."""
         with self._doubted() as db:
+            if not self._fits:  # mailboxes that this run did not look at are known for an older memory only
+                others = set(db.execute("SELECT name, side FROM box")) - self._noted
+                db.executemany("UPDATE box SET uids='' WHERE name=? AND side=?", others)
+                db.executemany("DELETE FROM uid WHERE name=? AND side=?", others)
             if not self._fits or db.in_transaction:
                 db.execute("DELETE FROM saved")
                 db.execute("INSERT INTO saved VALUES (?)", (msinfo,))
             db.commit()
 
-    def _same(self, boxname: Boxname, side: Side, validity: str | None) -> bool:
-        where = (_raw(boxname), side.value)
-        row = self._asked("SELECT validity FROM box WHERE name=? AND side=?", where)
-        return row is not None and row[0] == validity
+    def _same(self, boxname: Boxname, side: Side, validity: str | None, *, listed: bool = False) -> bool:
+        """`listed`: its uids must be known, too."""
+        row = self._asked("SELECT validity, uids FROM box WHERE name=? AND side=?", (_raw(boxname), side.value))
+        return row is not None and row[0] == validity and bool(row[1] or not listed)
 
     def _asked(self, query: str, values: Sequence[object]) -> tuple[object, ...] | None:
         rows: list[tuple[object, ...]] = []

@@ -15,8 +15,8 @@ PURE = {
     "differ", "errors", "groups", "guard", "header", "identity", "model", "names", "plan", "remember",
     "spec", "wording", "config.grammar", "config.keys", "config.sense", "config.source", "config.values",
     "drivers.contract", "drivers.flags", "drivers.mboxtext", "drivers.memory", "msinfo.text", "outstanding",
-    "drivers.imap.account", "drivers.imap.answers", "drivers.imap.providers", "drivers.imap.sasl", "drivers.imap.sets", "drivers.imap.tokens",
-    "drivers.imap.utf7", "report.printable", "spelling",
+    "drivers.imap.account", "drivers.imap.answers", "drivers.imap.providers", "drivers.imap.sasl", "drivers.imap.sets",
+    "drivers.imap.tokens", "drivers.imap.utf7", "report.printable", "spelling",
 }  # fmt: skip
 WORLD = {
     "os", "io", "socket", "ssl", "subprocess", "select", "fcntl", "pathlib", "shutil", "sqlite3", "rich", "imapclient",
