@@ -33,6 +33,7 @@ class Cache:
         self._fits = True
         row = self._asked("SELECT msinfo FROM saved", ())
         self._fits = row is not None and row[0] == msinfo
+        self._msinfo = msinfo
         self._noted: set[tuple[bytes, str]] = set()
 
     def __enter__(self) -> Self:
@@ -78,7 +79,7 @@ class Cache:
                 others = set(db.execute("SELECT name, side FROM box")) - self._noted
                 db.executemany("UPDATE box SET uids='' WHERE name=? AND side=?", others)
                 db.executemany("DELETE FROM uid WHERE name=? AND side=?", others)
-            if not self._fits or db.in_transaction:
+            if not self._fits or msinfo != self._msinfo:
                 db.execute("DELETE FROM saved")
                 db.execute("INSERT INTO saved VALUES (?)", (msinfo,))
             db.commit()
