@@ -24,6 +24,7 @@ from .model import (
     Boxname,
     BoxPolicy,
     BoxSeen,
+    Digest,
     Duplicates,
     Entry,
     Failure,
@@ -63,6 +64,24 @@ class Case:
         return self.listings[side].complete
 
     @cached_property
+    def names(self) -> Mapping[Key, Key]:
+        """What an id counts as, where that is another: an alias is the message's, and messages that share one are told
+        apart by what they contain.
+        """
+        return _names(self.seen)
+
+    @cached_property
+    def known(self) -> BoxSeen:
+        """What is remembered, by what the ids count as."""
+        if not self.names:
+            return self.seen
+        known: dict[Key, tuple[Line, ...]] = {}
+        for id, lines in self.seen.items():
+            name = self.names.get(id, id)
+            known[name] = known.get(name, ()) + lines
+        return known
+
+    @cached_property
     def index(self) -> tuple[dict[Side, dict[Key, Entry]], dict[Key, Members]]:
         """The entries of each side by id; and the members of each id that takes a look into its messages."""
         return _index(self)
@@ -92,9 +111,9 @@ def diff(case: Case, facts: Facts) -> BoxPlan:
     complete = all(map(case.complete, Side))
     changes = []
     quiet = 0
-    settled = a.keys() == b.keys() == case.seen.keys()
-    for id in a if settled else {**a, **b, **dict.fromkeys(case.seen)}:
-        lines = case.seen.get(id, ())
+    settled = a.keys() == b.keys() == case.known.keys()
+    for id in a if settled else {**a, **b, **dict.fromkeys(case.known)}:
+        lines = case.known.get(id, ())
         if id in several:
             members = several[id]
             if _settled(case, id, members):
@@ -111,8 +130,11 @@ def diff(case: Case, facts: Facts) -> BoxPlan:
             changes.append(change)
         else:
             quiet += change.remaining()
+    # The lines of an id that counts as another are in the change of that one, if there is one.
+    changed = {change.key for change in changes}
+    changes += [Change(id, ()) for id in case.seen if case.names.get(id) in changed]
     duplicates = sorted((step for change in changes for step in _duplicates(change)), key=_place_in(case))
-    found = {side: sum(id in single[side] for id in case.seen) for side in Side}
+    found = {side: sum(id in single[side] for id in case.known) for side in Side}
     return BoxPlan(case.boxname, tuple(changes), quiet, holds, case.seen, found, tuple(duplicates), complete=complete)
 
 
@@ -127,19 +149,34 @@ def merge(a: Flags, b: Flags, seen: Flags | None, holds: Mapping[Side, Holds]) -
 # ---- which messages an id stands for ---------------------------------------------------------------------------------
 
 
+def _names(seen: BoxSeen) -> Mapping[Key, Key]:
+    """The first of each set of ids that aliases make one, for all others of it."""
+    names: dict[Key, Key] = {}
+
+    def name(id: Key) -> Key:
+        while id in names:
+            id = names[id]
+        return id
+
+    for id, lines in seen.items():
+        for line in lines:
+            if line.alias is not None and (one := name(id)) != (other := name(key(line.alias))):
+                names[other] = one
+    return {id: name(id) for id in names}
+
+
 def _index(case: Case) -> tuple[dict[Side, dict[Key, Entry]], dict[Key, Members]]:
     single: dict[Side, dict[Key, Entry]] = {Side.A: {}, Side.B: {}}
     extra: dict[tuple[Side, Key], list[Entry]] = {}
     several: dict[Key, Members] = {}
-    aliases = {key(line.alias): id for id, lines in case.seen.items() for line in lines if line.alias is not None}
     by_content = case.policy.duplicates is not Duplicates.SAME_ID
-    odd = {id for id, lines in case.seen.items() if len(lines) > 1 or lines[0].digests} if by_content else set()
+    odd = {id for id, lines in case.known.items() if len(lines) > 1 or lines[0].digests} if by_content else set()
     for side in Side:
         ids = single[side]
         for entry in case.listings[side].entries:
             id = key(entry.id)
-            if aliases:
-                id = aliases.get(id, id)
+            if case.names:
+                id = case.names.get(id, id)
             if id in ids:
                 extra.setdefault((side, id), []).append(entry)
                 odd.add(id)
@@ -154,7 +191,7 @@ def _index(case: Case) -> tuple[dict[Side, dict[Key, Entry]], dict[Key, Members]
 
 def _settled(case: Case, id: Key, members: Members) -> bool:
     """True if this group is as it was when the memory was saved, which then has nothing to do for it."""
-    lines = case.seen.get(id, ())
+    lines = case.known.get(id, ())
     return bool(lines) and all(
         len(members[side]) == len(lines)
         and all(
@@ -173,7 +210,13 @@ def _group(case: Case, id: Key, lines: Sequence[Line], members: Members, facts: 
         if failure:
             return _unreadable(id, lines, members, failure)
     spared = {side: bool(policy.sides[side].spares or policy.sides[side].refuses) for side in Side}
-    one = {side: groups.distinct(side, members[side], facts, policy.duplicates, spared[side]) for side in Side}
+    twins: dict[Side, Mapping[Digest, int]] = {}
+    if policy.duplicates is not Duplicates.SAME_ID:
+        twins = {side: groups.different(side.other, members[side.other], facts) for side in Side}
+    one = {
+        side: groups.distinct(side, members[side], facts, policy.duplicates, spared[side], twins.get(side))
+        for side in Side
+    }
     entries = {side: one[side].entries for side in Side}
     if policy.duplicates is Duplicates.SAME_ID:
         items = groups.unpaired(lines, entries)

@@ -5,6 +5,7 @@ Members are paired by what they contain, never by order or number: both of those
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -31,13 +32,31 @@ class Distinct(NamedTuple):
     real: Mapping[Uid, Flags]  # flags of those whose flags were united, as they truly are
 
 
-def distinct(side: Side, members: Sequence[Entry], facts: Facts, rule: Duplicates, spared: bool) -> Distinct:
-    """One of each. The first stays; the others are to be deleted unless `rule` keeps, or policy `spared`, them."""
-    same: dict[object, list[Entry]] = {}
-    for entry in members:
-        same.setdefault(None if rule is Duplicates.SAME_ID else _fact(facts, side, entry).exact, []).append(entry)
+def distinct(
+    side: Side,
+    members: Sequence[Entry],
+    facts: Facts,
+    rule: Duplicates,
+    spared: bool,
+    twins: Mapping[Digest, int] | None = None,
+) -> Distinct:
+    """One of each. The first stays; the others are to be deleted unless `rule` keeps, or policy `spared`, them.
+
+    `twins`: how many different messages with one pairing digest the other side has. A server that rewrites mail makes
+    equal what is not: of such messages so many stay.
+    """
+    if rule is Duplicates.SAME_ID:
+        same: list[list[Entry]] = [list(members)] if members else []
+    else:
+        same = list(_by_exact(side, members, facts).values())
+    alike = Counter(_fact(facts, side, each[0]).pairing for each in same) if twins else Counter[Digest]()
     entries, duplicates, real = [], [], {}
-    for first, *others in same.values():
+    for first, *others in same:
+        stay = 0
+        if others and twins:
+            pairing = _fact(facts, side, first).pairing
+            stay = max(0, twins.get(pairing, 0) - alike[pairing])
+        others, staying = others[stay:], others[:stay]
         if others and rule is not Duplicates.KEEP:
             why = Why.SAME_ID if rule is Duplicates.SAME_ID else Why.DUPLICATE
             duplicates += [Delete(side, other, why, stays=first.uid) for other in others]
@@ -45,8 +64,13 @@ def distinct(side: Side, members: Sequence[Entry], facts: Facts, rule: Duplicate
             if flags != first.flags:
                 real[first.uid] = first.flags
                 first = first._replace(flags=flags)
-        entries.append(first)
+        entries += [first, *staying]
     return Distinct(tuple(entries), tuple(duplicates), real)
+
+
+def different(side: Side, members: Sequence[Entry], facts: Facts) -> Mapping[Digest, int]:
+    """How many messages that differ in a byte have each pairing digest."""
+    return Counter(_fact(facts, side, entries[0]).pairing for entries in _by_exact(side, members, facts).values())
 
 
 def pair(lines: Sequence[Line], members: Mapping[Side, Sequence[Entry]], facts: Facts) -> tuple[Item, ...]:
@@ -87,6 +111,13 @@ def unpaired(lines: Sequence[Line], members: Mapping[Side, Sequence[Entry]]) -> 
     """The one message behind an id, where its content does not matter."""
     a, b = members[Side.A], members[Side.B]
     return (Item(lines[0] if lines else None, a[0] if a else None, b[0] if b else None),)
+
+
+def _by_exact(side: Side, members: Sequence[Entry], facts: Facts) -> dict[Digest, list[Entry]]:
+    same: dict[Digest, list[Entry]] = {}
+    for entry in members:
+        same.setdefault(_fact(facts, side, entry).exact, []).append(entry)
+    return same
 
 
 class _Members:

@@ -157,3 +157,16 @@ def test_copy_that_cannot_be_looked_at_is_not_remembered_and_deletes_nothing(box
     assert 2 == sum(isinstance(step, Copy) for step in first)
     assert not [step for step in second if isinstance(step, Delete) and step.on is Side.A]
     assert len(world.messages(Side.A, "x")) >= 2
+
+
+@pytest.mark.parametrize("texts", [("one", "one"), ("one", "two")])
+def test_two_ids_that_a_server_makes_one_are_told_apart_and_none_is_deleted(texts: tuple[str, str]) -> None:
+    world = replace(rewriting(without_8_bit(b"X")), kind="md5")
+    for odd, text in zip("\xe4\xf6", texts, strict=True):
+        world.deliver(Side.A, "x", Mail("m", f"{text} {odd}"))
+
+    world.sync()
+    for _ in range(3):
+        assert [] == [step for step in world.sync().steps if isinstance(step, Delete) and step.on is Side.A]
+    assert [] == world.plan()
+    assert 2 == counts(world)[0]
