@@ -166,7 +166,7 @@ class Apply:
             copies = _of(Copy, tasks, to)
             if copies:
                 copies.sort(key=lambda task: mark(task[1]) in care.suspects)
-                for outcome in send(boxes[to.other], boxes[to], copies, alone=care.alone):
+                for outcome in send(boxes[to.other], boxes[to], copies, self.identify, alone=care.alone):
                     self._copies.over(box, outcome)
                     if isinstance(outcome, Done) and not outcome.certain:
                         unread.append(outcome)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from .drivers.contract import Box
+from .drivers.contract import Box, Identifies
 from .errors import BoxError, Lost
 from .identity import examine, key
 from .model import Appended, Failure, Head, Identify, Message, MessageId, Uid
@@ -21,7 +21,7 @@ class LostAt(Lost):
 
 
 def send(
-    source: Box, target: Box, tasks: Sequence[tuple[Change, Copy]], *, alone: bool = False
+    source: Box, target: Box, tasks: Sequence[tuple[Change, Copy]], identify: Identify, *, alone: bool = False
 ) -> Iterator[Done | Failed]:
     """Fetch and append interleave: neither side ever holds a batch. What a batch was refused with is tried again alone.
 
@@ -33,6 +33,8 @@ def send(
 
     def arriving(uids: Sequence[Uid], alone: bool) -> Iterator[Message]:
         for got in source.fetch(uids):
+            if isinstance(got, Message) and not _is_the_one(got, todo[got.uid][1].entry.id, identify):
+                got = Failure(got.uid, "the server gives another text in its place", gone=True)
             match got:
                 case Message():
                     yield Message(got.uid, todo[got.uid][1].flags, got.date, got.body, alone)
@@ -92,6 +94,15 @@ def failure_of(what: str, err: BoxError | OSError) -> Failure:
     return Failure(what, err.strerror or str(err))
 
 
+def _is_the_one(got: Message, id: MessageId, identify: Identify) -> bool:
+    """False for a text such as Courier's "message unavailable", which stands for a message that was just expunged."""
+    if got.head is None:
+        return True
+    found = identify(got.head) or identify.whole(got.body.chunks(wire=False))
+    # A server that is asked for the Message-ID may give another than the first: then that one is in the header, too.
+    return key(found) == key(id) or id.strip("<>").encode("latin-1") in got.head
+
+
 def _is_odd(id: MessageId) -> bool:
     """True for an id that a server changes when it rewrites what is not plain ASCII."""
     return str(key(id)) != id or id.startswith("<md5:")
@@ -99,12 +110,11 @@ def _is_odd(id: MessageId) -> bool:
 
 def _looked_at(target: Box, unread: Sequence[Done], identify: Identify) -> Iterator[Done]:
     uids = [done.uid for done in unread if done.uid is not None]
-    ids = {head.uid: identify(head.header) for head in target.heads(uids) if isinstance(head, Head)} if uids else {}
-    whole = [done.uid for done in unread if done.uid in ids and (ids[done.uid] is None or _carries_digest(done))]
+    ids = _ids(target, uids, identify) if uids else {}
+    whole = [done.uid for done in unread if done.uid in ids and _carries_digest(done)]
     digests = {}
     for got in target.fetch(whole) if whole else ():
         if isinstance(got, Message):
-            ids[got.uid] = ids[got.uid] or identify.whole(got.body.chunks(wire=False))
             digests[got.uid] = examine(got.body.chunks(wire=False)).pairing
     for done in unread:
         id = ids.get(done.uid) if done.uid is not None else None
@@ -113,6 +123,17 @@ def _looked_at(target: Box, unread: Sequence[Done], identify: Identify) -> Itera
             yield done
         else:
             yield replace(done, id=id, digest=digest, certain=True)
+
+
+def _ids(box: Box, uids: Sequence[Uid], identify: Identify) -> Mapping[Uid, MessageId]:
+    if isinstance(box, Identifies):
+        return box.ids(uids, identify)
+    found = {head.uid: identify(head.header) for head in box.heads(uids) if isinstance(head, Head)}
+    whole = [uid for uid, id in found.items() if id is None]
+    for got in box.fetch(whole) if whole else ():
+        if isinstance(got, Message):
+            found[got.uid] = identify.whole(got.body.chunks(wire=False))
+    return {uid: id for uid, id in found.items() if id is not None}
 
 
 def _carries_digest(done: Done) -> bool:

@@ -159,6 +159,7 @@ class Message:
     date: int  # internal date, seconds since the epoch
     body: Body
     alone: bool = False  # second try after a refused batch
+    head: bytes | None = None  # its header block, from a store that may give another text in the place of what is gone
 
 
 @dataclass(frozen=True, slots=True)

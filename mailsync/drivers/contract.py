@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
@@ -20,6 +20,7 @@ from ..model import (
     Listing,
     Mailbox,
     Message,
+    MessageId,
     Token,
     Uid,
 )
@@ -103,6 +104,14 @@ class Box(Protocol):
     def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]: ...
     def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
         """Remove these and no others."""
+
+
+@runtime_checkable
+class Identifies(Protocol):
+    """Optional: a store that is asked for single header fields, and may give others than those of the whole header."""
+
+    def ids(self, uids: Sequence[Uid], identify: Identify) -> Mapping[Uid, MessageId]:
+        """The ids that a listing would tell, of those that are there."""
 
 
 @runtime_checkable

@@ -45,8 +45,7 @@ class Msinfo:
             why = info.failure.why if info.failure else "it is no mailbox"
             raise MsinfoError(f"msinfo {self.mailbox}: {why}", AWAY)
         try:
-            listing = self._list()
-            found = self._read(_ours(listing))
+            listing, found = self._news(frozenset())
         except (BoxError, OSError) as err:
             raise MsinfoError(f"msinfo {self.mailbox} cannot be read: {err}", AWAY) from err
         self.forged += [
@@ -86,11 +85,12 @@ class Msinfo:
         raw = b""
         lost: Lost | None = None
         for _ in range(TRIES):
-            here = _ours(self._list())
+            listing, news = self._news(old | {new})
+            here = _ours(listing)
             old &= set(here)
             new = new if new in here else None
             theirs = []
-            for place, found in self._read([place for place in here if place not in old and place != new]):
+            for place, found in news:
                 if raw and new is None and _digest(found) == _digest(raw):
                     new, lost = place, None  # the server did not tell its uid, or could not
                 else:
@@ -135,21 +135,39 @@ class Msinfo:
             [(_, listing)] = self.driver.listings([Wanted(self.mailbox)], shown)  # uids mean other messages now
         if isinstance(listing, Failure):
             raise BoxError(listing.why, listing.hint)
-        if listing.unreadable:
-            raise BoxError(str(listing.unreadable[0]))
         self._last = _Last({entry.uid: entry for entry in listing.entries}, listing.validity)
         return listing
 
+    def _news(self, known: Collection[Place | None]) -> tuple[Listing, list[tuple[Place, bytes]]]:
+        """The mailbox, and those of our messages that are not `known`. Looked at again: others may be replacing one."""
+        why = "what is listed there is gone when it is fetched"
+        for _ in range(TRIES):
+            listing = self._list()
+            if listing.unreadable:
+                why = str(listing.unreadable[0])
+                continue
+            wanted = [place for place in _ours(listing) if place not in known]
+            found = self._read(wanted)
+            if len(found) == len(wanted):
+                return listing, found
+        raise BoxError(why)
+
     def _read(self, places: Sequence[Place]) -> list[tuple[Place, bytes]]:
-        """Messages, with all their bytes."""
+        """Messages, with all their bytes, without those that are gone."""
         if not places:
             return []
         found = []
+        shown = _Shown(self.channel)
         with self.driver.open(self.mailbox, write=False) as box:
             for place, message in zip(places, box.fetch([uid for _, uid in places]), strict=True):
                 if isinstance(message, Failure):
+                    if message.gone:
+                        continue
                     raise BoxError(str(message), message.hint)
-                found.append((place, b"".join(message.body.chunks(wire=False))))
+                raw = b"".join(message.body.chunks(wire=False))
+                # Courier gives another text for what is gone: it would pass for a memory of nothing.
+                if shown(raw.partition(b"\n\n")[0] + b"\n") == OURS:
+                    found.append((place, raw))
         return found
 
     def _newest(self, raws: Sequence[bytes]) -> tuple[Memory, bytes]:

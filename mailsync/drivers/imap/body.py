@@ -40,6 +40,13 @@ class ServerBody:
     def size(self, *, wire: bool) -> int:
         return sum(map(len, self.chunks(wire=wire)))
 
+    def head(self) -> bytes:
+        """The header block, without the empty line at its end; a part of it if it is larger than any that is one."""
+        data = self.literal.data
+        text = data if isinstance(data, bytes) else next(_read(data), b"")
+        end = text.find(b"\r\n\r\n")
+        return b"" if text.startswith(b"\r\n") else text[: end + 2] if end >= 0 else text
+
     def chunks(self, *, wire: bool) -> Iterator[bytes]:
         """`wire`: as it came, but for line ends that are no CRLF. Else each CRLF is LF, and nothing else changes."""
         data = self.literal.data

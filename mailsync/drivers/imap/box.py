@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from ...errors import Lost
-from ...model import NONE, Appended, Failure, FlagChange, Flags, Head, Holds, Mailbox, Message, Uid
+from ...model import NONE, Appended, Failure, FlagChange, Flags, Head, Holds, Identify, Mailbox, Message, MessageId, Uid
 from . import answers, changes, sets
 from .append import Appender
 from .body import ServerBody
+from .listing import ways
 from .select import Selected
 from .tokens import Fetched, fetched
 from .wire import Connection, fetches
@@ -77,7 +78,8 @@ class ServerBox:
             if told.body is None:
                 return Failure(uid, "the server gives no content of it")
             date = int(time.time()) if told.date is None else told.date
-            return Message(uid, told.flags or NONE, date, ServerBody(told.body))
+            body = ServerBody(told.body)
+            return Message(uid, told.flags or NONE, date, body, head=body.head())
 
         return self._each(uids, b"(UID FLAGS INTERNALDATE BODY.PEEK[])", message)
 
@@ -86,12 +88,19 @@ class ServerBox:
             uid = Uid(str(told.uid))
             if told.body is None:
                 return Failure(uid, "the server gives no header of it")
-            raw = told.body.read()
-            end = raw.find(b"\r\n\r\n")
-            header = b"" if raw.startswith(b"\r\n") else raw[: end + 2] if end >= 0 else raw
-            return Head(uid, header, told.date or 0)
+            return Head(uid, ServerBody(told.body).head(), told.date or 0)
 
         return self._each(uids, b"(UID INTERNALDATE BODY.PEEK[HEADER])", head)
+
+    def ids(self, uids: Sequence[Uid], identify: Identify) -> Mapping[Uid, MessageId]:
+        found: dict[Uid, MessageId] = {}
+        left = sorted({int(uid) for uid in uids})
+        for what, read in ways(identify):
+            for told in self._each([Uid(str(uid)) for uid in left], b"(UID BODY.PEEK[%s])" % what, _as_it_is):
+                if isinstance(told, Fetched) and told.body is not None and (id := read(told.body)) is not None:
+                    found[Uid(str(told.uid))] = id
+            left = [uid for uid in left if str(uid) not in found]
+        return found
 
     def _each(self, uids: Sequence[Uid], items: bytes, make: Callable[[Fetched], T | Failure]) -> Iterator[T | Failure]:
         """One answer for each uid, in order."""
@@ -329,6 +338,10 @@ def _until(messages: Iterator[Message], last: Callable[[Message], bool]) -> Iter
         yield message
         if last(message):
             return
+
+
+def _as_it_is(told: Fetched) -> Fetched:
+    return told
 
 
 def _difference(uid: int, flags: Flags, wanted: Flags) -> FlagChange | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ...model import HIDDEN, Entry, Failure, Holds, Identify, Listing, Mailbox, MessageId, Token, Uid
 from . import sets
 from .body import ServerBody
 from .select import Selected, opening, selected
-from .tokens import Fetched, Response, Status, fetched
+from .tokens import Fetched, Literal, Response, Status, fetched
 from .wire import Connection, fetches
 
 BOXES = 32  # in one flight
@@ -31,11 +31,11 @@ class Draft:
     numbers: dict[int, int] = field(default_factory=dict)  # uid by sequence number
     expunged: int = 0
 
-    def take(self, answers: Iterable[Response], identify: Identify) -> None:
+    def take(self, answers: Iterable[Response], read: Callable[[Literal], MessageId | None]) -> None:
         """The answers to FETCH, and what else came between them."""
         for answer in answers:
             if answer.kind == b"FETCH" and answer.number is not None:
-                self._message(fetched(answer), identify)
+                self._message(fetched(answer), read)
             elif answer.kind == b"EXPUNGE" and answer.number is not None:
                 self._gone(answer.number)
 
@@ -60,7 +60,7 @@ class Draft:
         entries = [entry for entry in self.entries.values() if entry.id != HIDDEN]
         return Listing(self.mailbox, entries, holds, token, at.validity, tuple(self.unreadable))
 
-    def _message(self, told: Fetched, identify: Identify) -> None:
+    def _message(self, told: Fetched, read: Callable[[Literal], MessageId | None]) -> None:
         uid = told.uid if told.uid is not None else self.numbers.get(told.number)
         if uid is None:
             return
@@ -69,7 +69,7 @@ class Draft:
             if told.flags is not None:  # somebody changes them at this moment
                 self.entries[uid] = known._replace(flags=told.flags)
         elif told.body is not None and told.flags is not None:
-            id = identify.sure(told.body.read())
+            id = read(told.body)
             if id is None:
                 self.unsure.add(uid)
             self.entries[uid] = Entry(Uid(str(uid)), id or HIDDEN, told.flags, told.size, told.date)
@@ -117,10 +117,24 @@ def flights(drafts: Sequence[Draft]) -> Iterator[list[Draft]]:
         most = max(1, min(BOXES, GENTLE // max(largest, 1)))
 
 
+def ways(identify: Identify) -> Sequence[tuple[bytes, Callable[[Literal], MessageId | None]]]:
+    """What is asked for to know an id, and how it is read: few fields first; of those not told by them, the header.
+
+    The whole header: asked for fields, Courier passes over `Message-ID :`, Dovecot over a name that is folded before
+    the colon, Cyrus over all behind the first thousand lines. What has nothing in its header is told by all of it.
+    """
+    fields = b" ".join(name.upper() for name in identify.quick)
+    return (
+        (b"HEADER.FIELDS (%s)" % fields if fields else b"HEADER", lambda literal: identify.sure(literal.read())),
+        (b"HEADER", lambda literal: identify(literal.read())),
+        (b"", lambda literal: identify.whole(ServerBody(literal).chunks(wire=True))),
+    )
+
+
 def first_look(conn: Connection, flight: Sequence[Draft], identify: Identify, *, write: bool) -> None:
     """Open each, and ask for all its messages. Lost in the middle: those that are done have their `selected`."""
-    header = b"HEADER.FIELDS (%s)" % _names(identify.quick) if identify.quick else b"HEADER"
-    ask = b"UID FETCH 1:* (UID FLAGS RFC822.SIZE INTERNALDATE BODY.PEEK[%s])" % header
+    what, read = ways(identify)[0]
+    ask = b"UID FETCH 1:* (UID FLAGS RFC822.SIZE INTERNALDATE BODY.PEEK[%s])" % what
     tags = conn.send(*(one for draft in flight for one in (opening(conn, draft.name, write=write), ask)))
     for draft, opened, asked in zip(flight, tags[::2], tags[1::2], strict=True):
         told = list(conn.answers(opened))
@@ -132,7 +146,7 @@ def first_look(conn: Connection, flight: Sequence[Draft], identify: Identify, *,
             continue
         at = selected(draft.mailbox, told, end)
         fresh = Draft(draft.mailbox, draft.name, at)
-        fresh.take(conn.answers(asked), identify)
+        fresh.take(conn.answers(asked), read)
         fresh.end(conn.result(asked))
         # Only now: what was half read before the connection broke is listed again.
         draft.selected, draft.failure, draft.entries = at, fresh.failure, fresh.entries
@@ -140,17 +154,11 @@ def first_look(conn: Connection, flight: Sequence[Draft], identify: Identify, *,
 
 
 def second_look(conn: Connection, flight: Sequence[Draft], identify: Identify, *, write: bool) -> None:
-    """Ask for the header of those that the first fields did not tell; of the rest for the whole message.
-
-    The whole header: asked for fields, Courier passes over `Message-ID :`, Dovecot over a name that is folded before
-    the colon, Cyrus over all behind the first thousand lines.
-    """
-    for draft, told in _again(conn, flight, b"(UID BODY.PEEK[HEADER])", write):
-        if told.body is not None and told.uid in draft.unsure and (id := identify(told.body.read())) is not None:
-            draft.learn(told.uid, id)
-    for draft, told in _again(conn, flight, b"(UID BODY.PEEK[])", write):
-        if told.body is not None and told.uid in draft.unsure:
-            draft.learn(told.uid, identify.whole(ServerBody(told.body).chunks(wire=True)))
+    """Ask for more of those that the first look did not tell."""
+    for what, read in ways(identify)[1:]:
+        for draft, told in _again(conn, flight, b"(UID BODY.PEEK[%s])" % what, write):
+            if told.body is not None and told.uid in draft.unsure and (id := read(told.body)) is not None:
+                draft.learn(told.uid, id)
     for draft in flight:
         if draft.unsure and not draft.failure:
             draft.give_up("the server does not give its header")
@@ -172,7 +180,3 @@ def _again(conn: Connection, flight: Sequence[Draft], items: bytes, write: bool)
                 if not draft.failure:
                     yield draft, fetched(answer)
             conn.result(tag)
-
-
-def _names(fields: Sequence[bytes]) -> bytes:
-    return b" ".join(name.upper() for name in fields)
