@@ -119,15 +119,15 @@ class Apply:
             if failure:
                 yield from self._all_failed(box, tasks, failure)
                 return
-            broken = {change.key for change, _ in culprits}  # ids with a step that failed: their deletions wait
+            broken = {(step.on, change.key) for change, step in culprits}  # deletions there wait for these ids
             for outcome in self._copies_and_flags(box, boxes, tasks, care, unread):
                 if isinstance(outcome, Failed):
-                    broken.add(outcome.change.key)
+                    broken.add((outcome.step.on, outcome.change.key))
                 yield outcome
             now, later = [], []
             for change, step in tasks:
                 if isinstance(step, Delete):
-                    if change.key in broken:
+                    if (step.on, change.key) in broken:
                         yield Failed(change, step, _waits(step))
                     elif self._copies.is_coming(step.on, change.key):
                         later.append((change, step))

@@ -111,7 +111,7 @@ def _is_odd(id: MessageId) -> bool:
 def _looked_at(target: Box, unread: Sequence[Done], identify: Identify) -> Iterator[Done]:
     uids = [done.uid for done in unread if done.uid is not None]
     ids = _ids(target, uids, identify) if uids else {}
-    whole = [done.uid for done in unread if done.uid in ids and _carries_digest(done)]
+    whole = [done.uid for done in unread if done.uid is not None and done.uid in ids and _carries_digest(done)]
     digests = {}
     for got in target.fetch(whole) if whole else ():
         if isinstance(got, Message):

@@ -212,7 +212,7 @@ def _group(case: Case, id: Key, lines: Sequence[Line], members: Members, facts: 
     spared = {side: bool(policy.sides[side].spares or policy.sides[side].refuses) for side in Side}
     twins: dict[Side, Mapping[Digest, int]] = {}
     if policy.duplicates is not Duplicates.SAME_ID:
-        twins = {side: groups.different(side.other, members[side.other], facts) for side in Side}
+        twins = {side: groups.twins(side, lines, members[side.other], facts) for side in Side}
     one = {
         side: groups.distinct(side, members[side], facts, policy.duplicates, spared[side], twins.get(side))
         for side in Side
@@ -267,6 +267,8 @@ def _change(
 def _wanted(case: Case, item: Item) -> Iterator[Step]:
     """The truth table."""
     match item.a, item.b:
+        case _ if item.twin:  # keep, and tell nothing apart
+            pass
         case Entry() as a, Entry() as b:
             flags = merge(a.flags, b.flags, item.line.flags if item.line else None, case.holds)
             if case.policy.expunge_all and DELETED in flags:

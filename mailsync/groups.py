@@ -42,8 +42,8 @@ def distinct(
 ) -> Distinct:
     """One of each. The first stays; the others are to be deleted unless `rule` keeps, or policy `spared`, them.
 
-    `twins`: how many different messages with one pairing digest the other side has. A server that rewrites mail makes
-    equal what is not: of such messages so many stay.
+    `twins`: how many messages each pairing digest stands for here. A server that rewrites mail makes equal what is not:
+    of such messages so many stay.
     """
     if rule is Duplicates.SAME_ID:
         same: list[list[Entry]] = [list(members)] if members else []
@@ -68,31 +68,34 @@ def distinct(
     return Distinct(tuple(entries), tuple(duplicates), real)
 
 
-def different(side: Side, members: Sequence[Entry], facts: Facts) -> Mapping[Digest, int]:
-    """How many messages that differ in a byte have each pairing digest."""
-    return Counter(_fact(facts, side, entries[0]).pairing for entries in _by_exact(side, members, facts).values())
+def twins(side: Side, lines: Sequence[Line], others: Sequence[Entry], facts: Facts) -> Mapping[Digest, int]:
+    """How many messages each pairing digest stands for on this side: by what is remembered, and by what the `others` on
+    the other side are.
+    """
+    remembered = Counter(line.digests.on(side) for line in lines if line.digests)
+    different = Counter(
+        _fact(facts, side.other, same[0]).pairing for same in _by_exact(side.other, others, facts).values()
+    )
+    return remembered | different  # the greater of both
 
 
 def pair(lines: Sequence[Line], members: Mapping[Side, Sequence[Entry]], facts: Facts) -> tuple[Item, ...]:
     """The messages behind one id.
 
-    A line names its message on each side by that side's digest. What no line names pairs by equal digest, and what is
-    left over stands alone: it is new. A line without digest (5.2.7 wrote it) is given to a message only where there is
-    no choice.
+    A line names its message on each side by that side's digest; while one with that digest is left there, it stands for
+    all lines that name it: that one of them was deleted cannot be told. What no line names pairs by equal digest, and
+    what is left over stands alone: it is new. A line without digest (5.2.7 wrote it) is given to a message only where
+    there is no choice.
     """
     left = {side: _by_digest(side, members[side], facts) for side in Side}
+    there = {side: set(left[side].digests()) for side in Side}
     items = []
     for line in lines:
         if line.digests:
-            items.append(
-                Item(
-                    line,
-                    left[Side.A].take(line.digests.a),
-                    left[Side.B].take(line.digests.b),
-                    line.digests.a,
-                    line.digests.b,
-                )
-            )
+            a, b = (left[side].take(line.digests.on(side)) for side in Side)
+            missing = Side.A if a is None else Side.B
+            twin = (a is None) != (b is None) and line.digests.on(missing) in there[missing]
+            items.append(Item(line, a, b, line.digests.a, line.digests.b, twin))
     plain = [line for line in lines if not line.digests]
     for digest in left[Side.A].digests():
         while digest in left[Side.A] and digest in left[Side.B]:

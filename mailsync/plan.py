@@ -79,6 +79,7 @@ class Item(NamedTuple):
     b: Entry | None
     digest_a: Digest | None = None  # pairing digests; only of members of a group, and of drafts
     digest_b: Digest | None = None
+    twin: bool = False  # where it is missing, an equal one stands for it: a server has made two messages equal
 
     def on(self, side: Side) -> Entry | None:
         return self.a if side is Side.A else self.b

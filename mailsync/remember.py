@@ -77,7 +77,7 @@ def lines(change: Change, holds: Mapping[Side, Holds], complete: bool) -> tuple[
     `complete`: both sides were listed without a message that could not be read. If not, nothing is forgotten.
     """
     alive = [(item, line) for item in change.items if (line := _line(item, holds, complete)) is not None]
-    return tuple(_with_digests(item, line, len(alive) > 1) for item, line in alive)
+    return tuple(_with_digests(item, line, len(change.items) > 1) for item, line in alive)
 
 
 def agreed(a: Flags, b: Flags, was: Flags | None, holds: Mapping[Side, Holds]) -> Flags | None:

@@ -170,3 +170,34 @@ def test_two_ids_that_a_server_makes_one_are_told_apart_and_none_is_deleted(text
         assert [] == [step for step in world.sync().steps if isinstance(step, Delete) and step.on is Side.A]
     assert [] == world.plan()
     assert 2 == counts(world)[0]
+
+
+def cut_at_nul(raw: bytes) -> bytes:
+    return raw.partition(b"\0")[0]
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "texts"),
+    [
+        (without_bare_cr, ("o\rne", "one")),
+        (cut_at_nul, ("one\0a", "one\0b")),
+        (without_8_bit(b"X"), ("\xe4", "\xf6")),
+        (without_8_bit(b"X"), ("\xe4", "X")),
+    ],
+    ids=["bare-cr", "nul", "8-bit", "what-it-makes-of-it"],
+)
+def test_messages_of_one_id_that_a_server_makes_equal_stay(rewrite: Rewrite, texts: tuple[str, str]) -> None:
+    world = rewriting(rewrite)
+    for text in texts:
+        world.deliver(Side.A, "x", Mail("m", text))
+    for _ in range(4):
+        world.sync()
+    assert [] == world.plan()
+    assert (2, 2) == counts(world)
+
+    world.delete(
+        Side.B, "x", next(iter(world.messages(Side.B, "x")))
+    )  # by another program that takes it for a duplicate
+    for _ in range(3):
+        assert not any(isinstance(step, Delete) for step in world.sync().steps)
+    assert 2 == counts(world)[0]

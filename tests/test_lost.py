@@ -43,6 +43,7 @@ from mailsync.plan import BoxPlan, Change, Copy, Done, Failed, Item
 from mailsync.planner import Options
 from mailsync.report import BoxResult, Summary
 
+from .mail import MSGID
 from .test_laws import FREELY, SCENARIOS, Laws, Scenario, told
 from .world import Cut, Mail, Silent, Switch, World
 
@@ -617,7 +618,7 @@ def test_refused_batch_is_sent_again_in_one_go_each_message_alone() -> None:
     entries = [Entry(source.deliver(text.encode()), MessageId(f"<{text}>"), NONE) for text in texts]
     tasks = [(Change(key(entry.id), (Item(None, entry, None),)), Copy(Side.B, entry, NONE)) for entry in entries]
 
-    outcomes = list(send(source, target, tasks))
+    outcomes = list(send(source, target, tasks, MSGID))
 
     assert [["1", "2", "3"]] * 2 == target.batches
     assert [b"one", b"two"] == [stored.raw for stored in target.kept.values()]

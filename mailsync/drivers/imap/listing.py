@@ -159,8 +159,11 @@ def second_look(conn: Connection, flight: Sequence[Draft], identify: Identify, *
         for draft, told in _again(conn, flight, b"(UID BODY.PEEK[%s])" % what, write):
             if told.body is not None and told.uid in draft.unsure and (id := read(told.body)) is not None:
                 draft.learn(told.uid, id)
+    there = {(draft.mailbox, told.uid) for draft, told in _again(conn, flight, b"(UID)", write)}
     for draft in flight:
         if draft.unsure and not draft.failure:
+            for uid in [uid for uid in draft.unsure if (draft.mailbox, uid) not in there]:
+                draft.learn(uid, HIDDEN)  # expunged just now: to be seen no more
             draft.give_up("the server does not give its header")
 
 
