@@ -37,9 +37,11 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 class Outgoing:
     """A message that is ready to be sent."""
 
-    message: Message
+    uid: Uid  # on the side it comes from
+    alone: bool
+    attributes: bytes  # flags and date, as APPEND has them
     size: int
-    pieces: Iterable[bytes]
+    pieces: Iterable[bytes]  # none once they are sent: 2,000 messages may wait for their answers
     sure: bool  # a server will keep it as it is, as far as one can tell
 
 
@@ -106,7 +108,7 @@ class Appender:
             self._pending.append(batch)
         batch.slots.append(ready)
         batch.size += ready.size
-        self._conn.push(b"%s {%d+}\r\n" % (self._attributes(ready), ready.size))
+        self._conn.push(b"%s {%d+}\r\n" % (ready.attributes, ready.size))
         self._send(ready)
         return batch
 
@@ -116,7 +118,7 @@ class Appender:
         if not plus:  # the server says when to go on: until then, all that came before must have been read
             yield from self._answered(0)
         command = Command(slots=[ready])
-        begin = b"APPEND %s%s {%d%s}\r\n" % (self._name, self._attributes(ready), ready.size, b"+" if plus else b"")
+        begin = b"APPEND %s%s {%d%s}\r\n" % (self._name, ready.attributes, ready.size, b"+" if plus else b"")
         command.tag = self._conn.begin(begin)
         self._pending.append(command)
         if plus or self._conn.may_go_on(command.tag):
@@ -142,6 +144,7 @@ class Appender:
         if left:
             self._conn.drop()
             raise Lost("a message changed while it was sent")
+        ready.pieces = ()
 
     def _prepare(self, message: Message) -> Outgoing | Failure:
         try:
@@ -160,15 +163,15 @@ class Appender:
             return Failure(message.uid, why, "A sizelimit in the channel leaves such messages out without an error.")
         if self._full is not None and size >= self._full:
             return Failure(message.uid, "there is no room left on the server", "Delete mail there, or ask for more.")
-        pieces = message.body.chunks(wire=True)
+        attributes = b" %s %s" % (written(self._holds.of(message.flags)), internal_date(message.date))
+        pieces: Iterable[bytes] = message.body.chunks(wire=True)
         if size > IN_MEMORY:
-            return Outgoing(message, size, message.body.chunks(wire=True), _is_plain(pieces))
-        data = b"".join(pieces)
-        return Outgoing(message, len(data), (data,), _is_plain((data,)))
-
-    def _attributes(self, ready: Outgoing) -> bytes:
-        flags = self._holds.of(ready.message.flags)
-        return b" %s %s" % (written(flags), internal_date(ready.message.date))
+            sure = _is_plain(pieces)
+            pieces = message.body.chunks(wire=True)
+        else:
+            pieces = (b"".join(pieces),)
+            size, sure = len(pieces[0]), _is_plain(pieces)
+        return Outgoing(message.uid, message.alone, attributes, size, pieces, sure)
 
     # ---- answers -----------------------------------------------------------------------------------------------------
 
@@ -188,16 +191,16 @@ class Appender:
                     yield slot
                 elif end is None or end.ok:
                     self._busy = 0
-                    yield Appended(slot.message.uid, next(uids), slot.sure)
+                    yield Appended(slot.uid, next(uids), slot.sure)
                 else:
                     yield self._refused(slot, end, command)
 
     def _refused(self, slot: Outgoing, end: Status, command: Command) -> Failure:
-        uid = slot.message.uid
+        uid = slot.uid
         seconds = answers.wait(end)
         if seconds is not None:
-            self._wait(seconds, end, command, pause=not slot.message.alone)
-        if len(command.sent) > 1 or (seconds is not None and not slot.message.alone):
+            self._wait(seconds, end, command, pause=not slot.alone)
+        if len(command.sent) > 1 or (seconds is not None and not slot.alone):
             return Failure(uid, str(end), alone=True)
         if end.code == b"OVERQUOTA":
             self._full = slot.size if self._full is None else min(self._full, slot.size)
