@@ -34,7 +34,7 @@ def send(
     def arriving(uids: Sequence[Uid], alone: bool) -> Iterator[Message]:
         for got in source.fetch(uids):
             if isinstance(got, Message) and not _is_the_one(got, todo[got.uid][1].entry.id, identify):
-                got = Failure(got.uid, "the server gives another text in its place", gone=True)
+                got = Failure(got.uid, "the server gives another text in its place; it may just have gone")
             match got:
                 case Message():
                     yield Message(got.uid, todo[got.uid][1].flags, got.date, got.body, alone)

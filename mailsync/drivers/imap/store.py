@@ -361,7 +361,11 @@ class ImapStore:
             answer = conn.result(made)
             return answer, _holds(self._found(conn, lists), mailbox)
 
-        return self._reach.healed(act)
+        answer, is_there = self._reach.healed(act)
+        if not answer.ok and (seconds := answers.wait(answer)) is not None:
+            self._reach.connection().pause(seconds, str(answer))
+            answer, is_there = self._reach.healed(act)
+        return answer, is_there
 
     def _forget(self, mailbox: Mailbox) -> None:
         self._names.discard(mailbox)
