@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from .model import DELETED, Digest, Duplicates, Entry, Failure, Flags, Line, Side, Uid
+from .model import DELETED, Digest, Duplicates, Entry, Failure, Flags, Line, MessageId, Side, Uid
 from .plan import Delete, Item, Why
 
 
@@ -92,7 +92,8 @@ def pair(lines: Sequence[Line], members: Mapping[Side, Sequence[Entry]], facts: 
     items = []
     for line in lines:
         if line.digests:
-            a, b = (left[side].take(line.digests.on(side)) for side in Side)
+            a = left[Side.A].take(line.digests.a, line.id)
+            b = left[Side.B].take(line.digests.b, line.alias or line.id)
             missing = Side.A if a is None else Side.B
             twin = (a is None) != (b is None) and line.digests.on(missing) in there[missing]
             items.append(Item(line, a, b, line.digests.a, line.digests.b, twin))
@@ -135,9 +136,12 @@ class _Members:
     def digests(self) -> list[Digest]:
         return list(self._entries)
 
-    def take(self, digest: Digest) -> Entry | None:
+    def take(self, digest: Digest, id: MessageId | None = None) -> Entry | None:
+        """One with this digest; of several the one with this id, if it is there."""
         found = self._entries.get(digest)
-        return found.pop(0) if found else None
+        if not found:
+            return None
+        return found.pop(next((n for n, entry in enumerate(found) if entry.id == id), 0))
 
     def all(self) -> list[tuple[Digest, Entry]]:
         return [(digest, entry) for digest, entries in self._entries.items() for entry in entries]

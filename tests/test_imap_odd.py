@@ -264,11 +264,9 @@ def test_messages_that_a_server_makes_equal_stay_two(home: Path, kind: str, serv
 
 @pytest.mark.parametrize(("server", "what"), EQUALS)
 def test_messages_that_a_server_makes_equal_stay_here_if_another_channel_removes_one(
-    request: pytest.FixtureRequest, home: Path, kind: str, server: str, what: str
+    home: Path, kind: str, server: str, what: str
 ) -> None:
     """That channel sees a duplicate, and rightly so."""
-    if (kind, what) == ("md5", "8-bit-without-id"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="it is copied again in every second run"))
     chain = chain_over(server, home, kind)
     mails = dict(zip(("one", "other"), EQUALS[server, what], strict=True))
     chain.put(mails)

@@ -117,6 +117,8 @@ class ImapStore:
                 yield each.mailbox, Failure(each.mailbox, str(err), err.hint)
         for flight in flights(drafts):
             self._look(flight, identify)
+            if self._writes_late():
+                self.unselect()
             for draft in flight:
                 yield draft.mailbox, draft.failure or self._listing(draft)
                 draft.entries = {}
@@ -237,6 +239,13 @@ class ImapStore:
         """
         self._open = None
         self._codec.utf8 = conn.has("UTF8=ONLY") and conn.execute(b"ENABLE UTF8=ACCEPT")[0].ok
+
+    def _writes_late(self) -> bool:
+        """True for GNU mailutils: when a mailbox is closed, it writes what it saw there, and so brings mail back that
+        others have expunged meanwhile.
+        """
+        conn = self._reach.connection()
+        return conn.has("UNSELECT") and not conn.has("UIDPLUS")
 
     def _namespace(self) -> tuple[str, str | None]:
         """Prefix and delimiter of the user's own mailboxes; StoreError if the server will not say."""

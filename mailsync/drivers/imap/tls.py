@@ -9,6 +9,7 @@ import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from ...errors import CertificateError
 from .account import Account
@@ -26,8 +27,11 @@ _REASONS = {
 }
 
 
+@lru_cache(maxsize=8)
 def context(account: Account) -> ssl.SSLContext:
     """What a connection of this account is made with. CertificateError if a file of it cannot be read."""
+    if account.remote.tls == "never" and not account.remote.ssl:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # to load the system's authorities takes 30 ms
     with _reading(account.ca):
         found = ssl.create_default_context(cafile=account.ca or None)
     if account.pin or not account.remote.validate:
