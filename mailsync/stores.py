@@ -65,9 +65,10 @@ class Store:
 
     def told(self, contents: Contents) -> str:
         """What was found, for -d."""
+        uses = "".join(f", {name} is {info.use}" for name, info in contents.boxes.items() if info.use)
         return (
             f"store {self.name}: {type(self.driver).__name__}, delimiter {self.driver.delimiter!r}, patterns"
-            f" {' '.join(self.texts)}: {len(contents.boxes)} names, {len(contents.failed)} that cannot be listed"
+            f" {' '.join(self.texts)}: {len(contents.boxes)} names, {len(contents.failed)} that cannot be listed{uses}"
         )
 
     def mailbox(self, boxname: Boxname) -> Mailbox:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from mailsync.drivers.contract import Wanted
 from mailsync.drivers.files import FileError
-from mailsync.drivers.imap import append, reach
+from mailsync.drivers.imap import append, reach, stream
 from mailsync.drivers.imap.account import QUIET, Account, Tell
 from mailsync.drivers.imap.store import ImapStore
 from mailsync.drivers.imap.stream import Stream
@@ -345,6 +345,32 @@ def test_server_that_breaks_off_twice_costs_nothing(name: str) -> None:
         with FakeServer(CAPABILITIES[name]) as server, round_on(server) as whole:
             server.script += [Trap(rb"^(?!\* GREETING)", Swallow(), nth) for nth in (nth, nth + 5)]
             check(server, whole())
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_message_that_comes_at_any_moment_stays_and_confuses_nothing(name: str) -> None:
+    late = Mail(message("z"), frozenset({DELETED}))
+
+    def deliver(server: FakeServer) -> None:
+        fill(server, b"x", "z", flags=[rb"\Deleted"])
+
+    for nth in range(1, commands_of_a_round(CAPABILITIES[name]) + 1):
+        with FakeServer(CAPABILITIES[name]) as server, round_on(server) as whole:
+            server.store.create(b"x")
+            server.script.append(Trap(b"", Do(deliver), nth=nth))
+            whole()
+
+            assert 0 == whole.lost
+            assert sorted([*AFTER, kept(late)]) == on_server(server), nth
+
+
+def test_mailbox_that_was_made_unheard_is_subscribed() -> None:
+    with FakeServer(EVERYTHING) as server:
+        server.script.append(Trap(rb"CREATE", Swallow()))
+        with opened(server) as driver:
+            driver.create(X)
+
+        assert server.store[b"x"].subscribed
 
 
 # ---- answers that end too early --------------------------------------------------------------------------------------
@@ -1222,6 +1248,12 @@ def test_words_that_end_like_a_literal_are_words() -> None:
 
 def test_command_that_ends_in_something_else_is_lost() -> None:
     assert isinstance(responses(b"T1 FETCH x\r\nT2 OK\r\n"), Lost)
+
+
+def test_line_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MAX_LINE", 10_000)
+
+    assert "without end" in str(responses(b"* OK " + b"x" * 600_000))
 
 
 def test_large_command_and_large_answer_pass_each_other() -> None:

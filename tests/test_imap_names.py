@@ -248,6 +248,13 @@ def test_mailbox_of_all_mail_is_left_out_unless_it_is_named(attribute: bytes) ->
     assert {"INBOX", "[Gmail]/All Mail"} == named
 
 
+def test_what_a_mailbox_is_for_is_known_where_the_server_says_it() -> None:
+    with FakeServer(EVERYTHING) as server:
+        server.store.create(b"Papierkorb").attributes.update({b"\\HasNoChildren", b"\\Trash"})
+        with opened(server) as driver:
+            assert {"INBOX": "", "Papierkorb": "\\Trash"} == {name: info.use for name, info in boxes(driver).items()}
+
+
 @pytest.mark.parametrize("capabilities", [EVERYTHING, EXCHANGE, frozenset()], ids=["extended", "plain", "none"])
 def test_only_subscribed_mailboxes_are_wanted_where_the_store_says_so(capabilities: frozenset[str]) -> None:
     with FakeServer(capabilities) as server:

@@ -14,6 +14,10 @@ from .wire import Connection
 
 INBOX = Mailbox("INBOX")
 ABSENT = frozenset({b"\\noselect", b"\\nonexistent"})
+USES = {
+    name.lower(): name.decode()
+    for name in (b"\\All", b"\\Archive", b"\\Drafts", b"\\Flagged", b"\\Junk", b"\\Sent", b"\\Trash")
+}
 EVERYTHING = frozenset({b"\\all", b"\\allmail"})  # one mailbox that holds the mail of all others (RFC 6154, 2)
 
 
@@ -72,6 +76,11 @@ class Found:
     @property
     def selectable(self) -> bool:
         return not ABSENT & self.attributes
+
+    @property
+    def use(self) -> str:
+        """What it is for (RFC 6154, 2); empty for most."""
+        return next((use for name, use in USES.items() if name in self.attributes), "")
 
 
 def commands(conn: Connection, codec: Codec, patterns: Sequence[str], *, subscribed: bool) -> list[bytes]:

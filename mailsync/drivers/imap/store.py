@@ -311,7 +311,7 @@ class ImapStore:
         if self._subscribed and not found.subscribed:
             return _left_out(mailbox, "not subscribed")
         self._names.add(mailbox)
-        return BoxInfo(mailbox)
+        return BoxInfo(mailbox, use=found.use)
 
     def _look(self, flight: Sequence[Draft], identify: Identify) -> None:
         """Fill these drafts, however often the connection breaks; one at which it always breaks is a failure."""
