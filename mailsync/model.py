@@ -97,6 +97,7 @@ class BoxInfo:
     selectable: bool = True
     token: Token | None = None
     failure: Failure | None = None  # this name, and all names below it, cannot be seen: nothing is known of them
+    unwanted: str = ""  # why the store leaves it out, although it matches: nothing is known to have happened to it
     use: str = ""  # what it is for, as the server says: "\\Trash", "\\Sent" (RFC 6154, 2)
     stray: bool = False  # the failure is that it is no mail: nothing to complain of, unless a mailbox was expected
 

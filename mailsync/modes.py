@@ -56,6 +56,8 @@ def list_store(store: Store, identify: Identify, report: Report) -> Summary:
                     summary.failed += 1
                     report.problem(f"{boxname}: {failure}", failure.hint)
     summary.failed += _tell_failed(contents.failed, contents.strays, report)
+    for boxname, why in contents.unwanted.items():
+        report.note(f"{boxname}: {why}")
     report.end(summary)
     return summary
 
@@ -75,7 +77,8 @@ def compare(
     report.debug(store.told(contents))
     stores = dict.fromkeys(Side, store)
     wanted = {name: info.selectable for name, info in contents.boxes.items()}
-    gone = [name for name in memory if name not in wanted and memory[name] and store.wants(name)]
+    seen = [name for name in memory if memory[name] and store.wants(name) and name not in contents.unwanted]
+    gone = [name for name in seen if name not in wanted]
     todo = {name: frozenset({HERE}) for name in order(name for name in wanted if wanted[name])}
     todo |= {name: frozenset() for name in order(gone) if not contents.failure(name)}
     if only:

@@ -73,13 +73,14 @@ class Planner:
         unseen = [(name, why, c) for c in contents.values() for name, why in c.failed.items() if self._is_chosen(name)]
         failed = {name: why for name, why, c in unseen if name not in c.strays}
         left_out = {name: why.why for name, why, c in unseen if name in c.strays}
+        left_out |= {n: why for c in contents.values() for n, why in c.unwanted.items() if self._is_chosen(n)}
         todo: dict[Boxname, frozenset[Side]] = {}
         for boxname in self._chosen(_in_order(contents, memory)):
             on = frozenset(s for s in Side if (info := contents[s].boxes.get(boxname)) and info.selectable)
             if not on and boxname not in memory:
                 continue
             try:
-                unwanted = self._unwanted(boxname)
+                unwanted = self._unwanted(boxname, contents)
                 if unwanted:
                     left_out[boxname] = unwanted
                 else:
@@ -100,7 +101,7 @@ class Planner:
         """One box, looked at once more because the connection to it broke."""
         before = self.found[boxname]
         try:
-            on = self._surely_on(boxname, frozenset(), dict.fromkeys(Side, Contents({}, {}, frozenset())))
+            on = self._surely_on(boxname, frozenset(), dict.fromkeys(Side, Contents({}, {}, frozenset(), {})))
             [(_, found)] = look.listings(self.stores, {boxname: on}, self.identify)
             if isinstance(found, Failure):
                 return found
@@ -126,10 +127,12 @@ class Planner:
     def _is_chosen(self, boxname: Boxname) -> bool:
         return not self.options.only or Patterns(self.options.only).matches(boxname)
 
-    def _unwanted(self, boxname: Boxname) -> str:
+    def _unwanted(self, boxname: Boxname, contents: Mapping[Side, Contents]) -> str:
         """A box counts as gone only where it would be listed if it were there."""
         check(boxname)
-        for store in self.stores.values():
+        for side, store in self.stores.items():
+            if boxname in contents[side].unwanted:
+                return contents[side].unwanted[boxname]
             if not store.wants(boxname):
                 return f"not among the patterns of store {store.name}"
         return ""

@@ -21,6 +21,7 @@ class Contents:
     boxes: Mapping[Boxname, BoxInfo]
     failed: Mapping[Boxname, Failure]  # there is something, but it cannot be listed; all names below it likewise
     strays: frozenset[Boxname]  # those of `failed` that are no mail
+    unwanted: Mapping[Boxname, str]  # what the store leaves out, and why
 
     def failure(self, boxname: Boxname) -> Failure | None:
         """Why nothing can be said of this boxname; None if its presence or absence is sure."""
@@ -50,18 +51,21 @@ class Store:
         boxes: dict[Boxname, BoxInfo] = {}
         failed: dict[Boxname, Failure] = {}
         strays: set[Boxname] = set()
+        unwanted: dict[Boxname, str] = {}
         for info in self.driver.boxes(self.texts):
             try:
                 boxname = self.names.boxname(info.mailbox)
             except BadName as err:
                 raise StoreError(f"store {self.name}: {err}", "Give the store a pat and a prefix that fit.") from err
-            if info.failure:
+            if info.unwanted:
+                unwanted[boxname] = info.unwanted
+            elif info.failure:
                 failed[boxname] = info.failure
                 if info.stray:
                     strays.add(boxname)
             else:
                 boxes[boxname] = info
-        return Contents(boxes, failed, frozenset(strays))
+        return Contents(boxes, failed, frozenset(strays), unwanted)
 
     def told(self, contents: Contents) -> str:
         """What was found, for -d."""

@@ -349,19 +349,21 @@ def test_server_that_breaks_off_twice_costs_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", FEW)
 def test_message_that_comes_at_any_moment_stays_and_confuses_nothing(name: str) -> None:
-    late = Mail(message("z"), frozenset({DELETED}))
+    """Where there is more than EXPUNGE, also one that is marked \\Deleted."""
+    late = Mail(message("z"), frozenset({DELETED} if "UIDPLUS" in CAPABILITIES[name] else {SEEN}))
 
     def deliver(server: FakeServer) -> None:
-        fill(server, b"x", "z", flags=[rb"\Deleted"])
+        fill(server, b"x", "z", flags=[flag.encode() for flag in late.flags])
 
     for nth in range(1, commands_of_a_round(CAPABILITIES[name]) + 1):
         with FakeServer(CAPABILITIES[name]) as server, round_on(server) as whole:
             server.store.create(b"x")
             server.script.append(Trap(b"", Do(deliver), nth=nth))
             whole()
+            came = [kept(late)] if server.script[0].met >= nth else []
 
             assert 0 == whole.lost
-            assert sorted([*AFTER, kept(late)]) == on_server(server), nth
+            assert sorted([*AFTER, *came]) == on_server(server), nth
 
 
 def test_mailbox_that_was_made_unheard_is_subscribed() -> None:
@@ -1117,10 +1119,11 @@ def responses(session: bytes, cuts: Sequence[int] = (), *commands: bytes) -> lis
     ends = sorted({0, *(cut % (len(session) + 1) for cut in cuts), len(session)})
 
     def speak() -> None:
-        for begin, end in pairwise(ends):
-            theirs.sendall(session[begin:end])
-            time.sleep(0)
-        theirs.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # they may hang up first
+            for begin, end in pairwise(ends):
+                theirs.sendall(session[begin:end])
+                time.sleep(0)
+            theirs.shutdown(socket.SHUT_WR)
 
     thread = threading.Thread(target=speak)
     try:

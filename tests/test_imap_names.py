@@ -38,7 +38,7 @@ def boxes(driver: ImapStore) -> dict[str, BoxInfo]:
 
 
 def selectable(driver: ImapStore) -> set[str]:
-    return {name for name, info in boxes(driver).items() if info.selectable}
+    return {name for name, info in boxes(driver).items() if info.selectable and not info.unwanted}
 
 
 def on_server(server: FakeServer, name: bytes) -> list[Kept]:
@@ -244,7 +244,7 @@ def test_mailbox_of_all_mail_is_left_out_unless_it_is_named(attribute: bytes) ->
         with opened(server, "*", "[Gmail]/All Mail") as driver:
             named = selectable(driver)
 
-    assert (False, True) == (left_out.selectable, left_out.stray)
+    assert left_out.unwanted
     assert {"INBOX", "[Gmail]/All Mail"} == named
 
 
@@ -264,8 +264,10 @@ def test_only_subscribed_mailboxes_are_wanted_where_the_store_says_so(capabiliti
         with opened(server, subscribed=True) as driver:
             found = boxes(driver)
 
-    assert {"INBOX", "wanted", "Entwürfe"} == {name for name, info in found.items() if info.selectable}
-    assert found["other"].stray
+    assert {"INBOX", "wanted", "Entwürfe"} == {
+        name for name, info in found.items() if info.selectable and not info.unwanted
+    }
+    assert found["other"].unwanted
 
 
 @pytest.mark.parametrize("capabilities", [EVERYTHING, frozenset()], ids=["extended", "none"])
@@ -493,3 +495,23 @@ def test_names_come_and_go_between_a_maildir_and_a_server(home: Path, delimiter:
     assert (0, 0, []) == (first.code, second.code, second.steps), first.err + second.err
     assert 11 == len(counts) == sum(counts.values())
     assert 11 == sum(len(box) for box in digests(home, "Mail/*").values())
+
+
+def test_mailbox_that_is_subscribed_no_more_is_left_out_and_deleted_nowhere(home: Path) -> None:
+    with FakeServer(EVERYTHING) as server:
+        for name in (b"kept", b"dropped"):
+            server.store.create(name).subscribed = True
+            server.store[name].add(message(name.decode()).replace(b"\n", b"\r\n"))
+        near = "store near { pat Mail/* prefix Mail/ }\n"
+        far = f"store far {{ server {{127.0.0.1:{server.port}/notls/user=alice}} passwd secret subscribed yes }}\n"
+        configure(home, near + far + "channel ab near far { msinfo .msinfo }\n")
+        assert 0 == run("ab").code
+
+        server.store[b"dropped"].subscribed = False
+        ran = run("-vw", "ab")
+        compared = run("--json", "ab", "far")
+
+    assert (0, True) == (ran.code, "dropped: not subscribed" in ran.err)
+    assert {"dropped"}.isdisjoint(event.get("box") for event in compared.events)
+    assert {"Mail/dropped", "Mail/kept"} <= set(digests(home, "Mail/*"))
+    assert [1, 1] == [len(digests(home, "Mail/*")[f"Mail/{name}"]) for name in ("dropped", "kept")]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...errors import BoxError
-from ...model import Mailbox
+from ...model import BoxInfo, Failure, Mailbox
 from ...names import is_inbox
 from . import utf7
 from .tokens import Listed, Response, listed, quoted
@@ -110,6 +110,32 @@ def found(responses: Sequence[Response], codec: Codec) -> list[Found]:
     return [
         Found(codec.mailbox(raw), raw, one.attributes, one.delimiter, raw in subscribed) for raw, one in names.items()
     ]
+
+
+def has(names: Sequence[Found], mailbox: Mailbox) -> bool:
+    return any(one.mailbox == mailbox and one.selectable for one in names)
+
+
+def info(found: Found, prefix: str | None, delimiter: str | None) -> BoxInfo:
+    """One name of a store with this delimiter. `prefix`: what is left out of all names but INBOX."""
+    mailbox = found.mailbox
+    if prefix is not None and mailbox != INBOX and is_inbox(mailbox.removeprefix(prefix)):
+        why = f"cannot be told from INBOX: without a prefix, {prefix} is left out of all names"
+        return _failed(mailbox, why, "Give the store a pat and a prefix.")
+    if found.delimiter != delimiter and found.delimiter and delimiter and found.delimiter in mailbox:
+        why = f"its levels are divided by {found.delimiter!r}, those of the others by {delimiter!r}"
+        return _failed(mailbox, why, "Give this namespace a store of its own.")
+    return BoxInfo(mailbox, found.selectable, use=found.use)
+
+
+def twice(found: Found) -> BoxInfo:
+    """A second mailbox of one name."""
+    why = f"two mailboxes of the server are called so; one of them {found.raw.decode('latin-1')} on the wire"
+    return _failed(found.mailbox, why, "Rename one of the two.")
+
+
+def _failed(mailbox: Mailbox, why: str, hint: str) -> BoxInfo:
+    return BoxInfo(mailbox, False, None, Failure(mailbox, why, hint))
 
 
 def _pattern(codec: Codec, text: str) -> bytes:

@@ -88,7 +88,7 @@ class ImapStore:
         for found in self._list(patterns):
             if wanted.matches(found.mailbox):
                 before = infos.get(found.mailbox)
-                infos[found.mailbox] = self._info(found, patterns) if before is None else _twice(found)
+                infos[found.mailbox] = self._info(found, patterns) if before is None else mailboxes.twice(found)
         return list(infos.values())
 
     def find(self, mailbox: Mailbox) -> BoxInfo | None:
@@ -297,21 +297,16 @@ class ImapStore:
         return mailboxes.found(told, self._codec)
 
     def _info(self, found: Found, patterns: Sequence[str]) -> BoxInfo:
-        mailbox = found.mailbox
-        if is_inbox(mailbox.removeprefix(self.prefix)) and mailbox != INBOX and self.automatic:
-            why = f"cannot be told from INBOX: without a prefix, {self.prefix} is left out of all names"
-            return BoxInfo(mailbox, False, None, Failure(mailbox, why, "Give the store a pat and a prefix."))
-        if found.delimiter != self.delimiter and found.delimiter and self.delimiter and found.delimiter in mailbox:
-            why = f"its levels are divided by {found.delimiter!r}, those of the others by {self.delimiter!r}"
-            return BoxInfo(mailbox, False, None, Failure(mailbox, why, "Give this namespace a store of its own."))
-        if not found.selectable:
-            return BoxInfo(mailbox, selectable=False)
-        if EVERYTHING & found.attributes and mailbox not in patterns:
-            return _left_out(mailbox, "it holds the mail of all other mailboxes; a pat that is its name takes it in")
+        info = mailboxes.info(found, self.prefix if self.automatic else None, self.delimiter)
+        if not info.selectable:
+            return info
+        self._names.add(info.mailbox)
+        if EVERYTHING & found.attributes and info.mailbox not in patterns:
+            why = "it holds the mail of all other mailboxes; a pat that is its name takes it in"
+            return replace(info, unwanted=why)
         if self._subscribed and not found.subscribed:
-            return _left_out(mailbox, "not subscribed")
-        self._names.add(mailbox)
-        return BoxInfo(mailbox, use=found.use)
+            return replace(info, unwanted="not subscribed")
+        return info
 
     def _look(self, flight: Sequence[Draft], identify: Identify) -> None:
         """Fill these drafts, however often the connection breaks; one at which it always breaks is a failure."""
@@ -368,7 +363,7 @@ class ImapStore:
         def act(conn: Connection) -> tuple[Status, bool]:
             made, *lists = conn.send(b"CREATE " + name, *self._asking(conn, [mailbox]))
             answer = conn.result(made)
-            return answer, _holds(self._found(conn, lists), mailbox)
+            return answer, mailboxes.has(self._found(conn, lists), mailbox)
 
         answer, is_there = self._reach.healed(act)
         if not answer.ok and (seconds := answers.wait(answer)) is not None:
@@ -382,7 +377,7 @@ class ImapStore:
         self._holds.pop(mailbox, None)
 
     def _is_there(self, mailbox: Mailbox) -> bool:
-        return _holds(self._list([mailbox]), mailbox)
+        return mailboxes.has(self._list([mailbox]), mailbox)
 
     def _above(self, mailbox: Mailbox) -> list[Mailbox]:
         delimiter = self.delimiter
@@ -395,16 +390,3 @@ class ImapStore:
         end, _ = self._reach.execute(b"SUBSCRIBE " + self._codec.quoted(mailbox))
         if not end.ok:
             self._tell.odd(f"{mailbox}: cannot be subscribed: {end}")
-
-
-def _holds(names: Sequence[Found], mailbox: Mailbox) -> bool:
-    return any(one.mailbox == mailbox and one.selectable for one in names)
-
-
-def _left_out(mailbox: Mailbox, why: str) -> BoxInfo:
-    return BoxInfo(mailbox, False, None, Failure(mailbox, why), stray=True)
-
-
-def _twice(found: Found) -> BoxInfo:
-    why = f"two mailboxes of the server are called so; one of them {found.raw.decode('latin-1')} on the wire"
-    return BoxInfo(found.mailbox, False, None, Failure(found.mailbox, why, "Rename one of the two."))
