@@ -139,8 +139,8 @@ class ImapStore:
         if not is_there:
             why = "the server makes another name of it" if made.ok else str(made)
             raise BoxError(f"{mailbox}: cannot be created: {why}", answers.advice(made))
-        self._names.add(mailbox)
-        if made.ok:
+        if mailbox not in self._names:  # a refusal may only say that it was made before, unheard
+            self._names.add(mailbox)
             self._subscribe(mailbox)
 
     def delete(self, mailbox: Mailbox) -> None:
