@@ -11,6 +11,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ...errors import Lost
@@ -88,11 +89,23 @@ class Appender:
                         self._conn.push(b"\r\n")
                         open_batch = None
                     yield from self._single(ready)
-        finally:
-            # Also where the input broke off: the command is ended, so that the connection can be used again.
-            if open_batch and not self._conn.lost:
+            if open_batch:
                 self._conn.push(b"\r\n")
+        except BaseException:
+            with suppress(Lost):
+                self._finish(open_batch)
+            raise
         yield from self._answered(0)
+
+    def _finish(self, open_batch: Command | None) -> None:
+        """The input broke off: end what was begun, and wait until it is over. Then nobody wonders what came of it."""
+        if self._conn.lost:
+            return
+        if open_batch:
+            self._conn.push(b"\r\n")
+        for command in self._pending:
+            if command.sent:
+                self._conn.result(command.tag)
 
     # ---- sending -----------------------------------------------------------------------------------------------------
 
