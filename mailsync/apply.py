@@ -196,6 +196,9 @@ class Apply:
                     yield Failed(change, step, _waits(step))
                 else:
                     ready.append((change, step))
+            # The last duplicate first, what they stay for last: an mbox tells equal messages apart by their order.
+            duplicates = [task for task in ready if task[1].why is Why.DUPLICATE]
+            ready = duplicates[::-1] + [task for task in ready if task[1].why is not Why.DUPLICATE]
             if ready:
                 yield from _answers(ready, boxes[on].expunge([step.entry.uid for _, step in ready]))
 
