@@ -163,7 +163,9 @@ def to_wire(chunks: Iterable[bytes]) -> Iterator[bytes]:
         data = carry + chunk
         cut = len(data) - data.endswith(b"\r")  # the LF of a CR at the end may be in the next chunk
         carry = data[cut:]
-        yield data[:cut].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        whole = data[:cut]
+        bare = whole.count(b"\n") != whole.count(b"\r\n")
+        yield whole.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if bare else whole
     if carry:
         yield carry
 

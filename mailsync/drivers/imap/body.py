@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
+from ..files import to_wire
 from .tokens import Literal
 
 IN_MEMORY = 1024 * 1024  # bytes
@@ -50,17 +51,8 @@ class ServerBody:
     def chunks(self, *, wire: bool) -> Iterator[bytes]:
         """`wire`: as it came, but for line ends that are no CRLF. Else each CRLF is LF, and nothing else changes."""
         data = self.literal.data
-        change = to_wire if wire else to_local
-        if isinstance(data, bytes):
-            yield change(data)
-        else:
-            yield from map(change, _whole_ends(_read(data)))
-
-
-def to_wire(text: bytes) -> bytes:
-    """Each LF that has no CR before it gets one."""
-    bare = text.count(b"\n") - text.count(b"\r\n")
-    return text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if bare else text
+        pieces = (data,) if isinstance(data, bytes) else _read(data)
+        return to_wire(pieces) if wire else map(to_local, _whole_ends(pieces))
 
 
 def to_local(text: bytes) -> bytes:
