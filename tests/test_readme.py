@@ -160,6 +160,15 @@ def test_modules_are_all_there() -> None:
     assert real == {first_words(row[0]) for row in table("modules")} - packages
 
 
+def test_servers_are_those_that_the_tests_start() -> None:
+    sources = (path.read_text() for path in (ROOT / "tests/servers").glob("*.py"))
+    families = {name for text in sources for name in re.findall(r'^    family = "(\w+)"', text, re.M)}
+    told = [row[0].lower() for row in table("servers")]
+
+    assert len(families) == len(told)
+    assert all(any(family in row for row in told) for family in families)
+
+
 def test_json_events_have_the_fields_that_are_told(tmp_path: Path) -> None:
     documented = {first_words(row[0]): set(CODE.findall(re.sub(r"\(.*?\)", "", row[2]))) for row in table("events")}
     about_messages = {"from", "subject", "date"}
