@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,6 @@ from .wording import clean
 PATIENCE = 120.0  # seconds for a command: it may ask for the passphrase of a key
 WAYS = "A password comes from passwd_cmd, keyring, ~/.netrc (machine HOST login USER password ...) or passwd."
 TERMINAL = "/dev/tty"
-_SHELL = re.compile(r"""[|&;<>()$`\\"'*?\[\]#~={}!\n]""")
 
 
 class Vault:
@@ -181,19 +179,20 @@ class _Outside:
         return found
 
     def _run(self, command: str) -> Secret | str:
-        import subprocess  # few runs need it
+        import subprocess  # few runs need these two
 
-        words = ["/bin/sh", "-c", command] if _SHELL.search(command) else command.split()
+        from . import external
+
         with open(TERMINAL if _has_terminal() else os.devnull, "rb") as stdin:
             try:
+                words = external.argv(command)
                 done = subprocess.run(words, stdin=stdin, stdout=subprocess.PIPE, timeout=self.patience, check=False)
             except subprocess.TimeoutExpired:
-                return f"did not end within {self.patience:g} seconds"
+                return external.too_long(self.patience)
             except (OSError, ValueError) as err:
-                return f"cannot be run: {getattr(err, 'strerror', None) or 'it is no command'}"
+                return external.why_not_run(err)
         if done.returncode:
-            code = done.returncode
-            return f"failed with exit code {code}" if code > 0 else f"was ended by signal {-code}"
+            return external.how_it_ended(done.returncode)
         line = done.stdout.partition(b"\n")[0].removesuffix(b"\r")
         if not line.strip():
             return "printed nothing"

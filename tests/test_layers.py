@@ -35,6 +35,7 @@ LAYERS = [
     {"stores", "state", "secrets"},
     {"msinfo", "cache"},
     {"drivers"},
+    {"external"},
     {"config", "guard", "differ", "across", "outstanding", "spelling"},
     {"remember", "groups"},
     {"plan"},

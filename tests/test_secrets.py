@@ -178,6 +178,7 @@ def test_password_is_the_first_line_of_a_command(home: Path, command: str, expec
         ("printf 'hunter2\\377'", "printed what is no UTF-8"),
         ("/no/such/command", "cannot be run: No such file or directory"),
         ("hunter2\0", "cannot be run: it is no command"),
+        (" ", "cannot be run: it is no command"),
         ("echo hunter2; sleep 5", "did not end within 0.2 seconds"),
     ],
 )

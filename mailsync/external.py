@@ -1,0 +1,142 @@
+"""Run what the user configured as a command, and say how it ended. Knows nothing of what commands are for."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO
+
+GRACE = 5.0  # seconds that a command has to clean up
+TICK = 0.2  # seconds between looks whether it has ended
+WHOLE_PIPE = 2**20  # bytes; so much can be in a pipe, as systems come
+LONGEST_LINE = 300  # characters that are shown
+_STDERR = 2
+_SHELL = re.compile(r"""[|&;<>()$`\\"'*?\[\]#~={}!\n]""")
+
+
+def argv(command: str) -> list[str]:
+    """Its words; those of a shell if anything in it needs one. ValueError if there are none."""
+    words = ["/bin/sh", "-c", command] if _SHELL.search(command) else command.split()
+    if not words:
+        raise ValueError("the command is empty")
+    return words
+
+
+def how_it_ended(code: int) -> str:
+    """`code`: the return code as subprocess has it, not 0."""
+    return f"failed with exit code {code}" if code > 0 else f"was ended by signal {-code}"
+
+
+def why_not_run(error: OSError | ValueError) -> str:
+    return f"cannot be run: {getattr(error, 'strerror', None) or 'it is no command'}"
+
+
+def too_long(patience: float) -> str:
+    return f"did not end within {patience:g} seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    failed: str = ""  # how; empty if it ended well
+    last: str = ""  # the last line on its stderr
+
+
+def run_apart(command: str, stdin: IO[bytes], environ: Mapping[str, str], patience: float) -> Ended:
+    """Run a command without a terminal; all it says comes out on our stderr. If we are stopped, so is it.
+
+    What it leaves in the background goes on, is not waited for, and can no longer say anything.
+    """
+    try:
+        process = subprocess.Popen(
+            argv(command),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=environ,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        return Ended(why_not_run(error))
+    assert process.stdout
+    assert process.stderr
+    with process.stdout as out, process.stderr as err:
+        try:
+            said = _Said(err)
+            _hear(process, (_Said(out), said), time.monotonic() + patience)
+        finally:
+            code = process.returncode
+            if code is None:
+                _end(process)
+    if code is None:
+        return Ended(too_long(patience), said.last())
+    return Ended(how_it_ended(code) if code else "", said.last())
+
+
+class _Said:
+    """What a command says on one of its streams. It is shown on ours, and the end of it is kept."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self._end = b""
+        os.set_blocking(stream.fileno(), False)
+
+    def hear(self) -> bool:
+        """Show all that can be read now. False at the end of the stream."""
+        data = self.stream.read(WHOLE_PIPE)
+        if data:
+            self._end = (self._end + data)[-4 * LONGEST_LINE :]
+            with suppress(OSError), open(_STDERR, "wb", closefd=False) as stderr:  # it runs on if nobody reads
+                stderr.write(data)
+        return data != b""
+
+    def last(self) -> str:
+        """The last line that has anything in it."""
+        lines = self._end.strip().splitlines() or [b""]
+        return lines[-1].decode("utf-8", "surrogateescape")[:LONGEST_LINE]
+
+
+def _hear(process: subprocess.Popen[bytes], said: Sequence[_Said], until: float) -> None:
+    """Returns when the process has ended, whoever else may have its streams, or when time is up."""
+    with selectors.DefaultSelector() as streams:
+        for one in said:
+            streams.register(one.stream, selectors.EVENT_READ, one)
+        while process.poll() is None and time.monotonic() < until:
+            if not streams.get_map():
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(TICK)
+            for key, _ in streams.select(TICK) if streams.get_map() else ():
+                if not key.data.hear():
+                    streams.unregister(key.fileobj)
+    for one in said:
+        one.hear()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End it with all it has started. What has gone into a session of its own, or belongs to another user, stays."""
+    try:
+        until = time.monotonic() + GRACE
+        _signal(process, signal.SIGTERM)
+        while _signal(process, 0) and time.monotonic() < until:
+            process.poll()
+            time.sleep(0.02)
+    finally:  # Ctrl-C may come again
+        _signal(process, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+
+
+def _signal(process: subprocess.Popen[bytes], signum: int) -> bool:
+    """False if nobody is there to get it."""
+    try:
+        os.killpg(process.pid, signum)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
