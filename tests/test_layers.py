@@ -32,7 +32,7 @@ LAYERS = [
     {"planner", "apply", "copying"},
     {"arguments", "report", "look"},
     {"opening", "auth"},
-    {"stores", "state", "secrets"},
+    {"stores", "state", "secrets", "hooks"},
     {"msinfo", "cache"},
     {"drivers"},
     {"external"},
