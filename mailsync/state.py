@@ -18,6 +18,11 @@ def cache_file(channel: str, msinfo: str) -> Path:
     return _directory("cache") / f"{_name(channel, msinfo)}.sqlite"
 
 
+def ledger_file(channel: str, msinfo: str) -> Path:
+    """Where the messages of a channel that fail again and again are listed. `msinfo`: as above."""
+    return _directory("state") / f"{_name(channel, msinfo)}.ledger.json"
+
+
 @contextmanager
 def run_lock(channel: str, msinfo: str) -> Iterator[None]:
     """Hold the channel; Locked if another run has it. The lock ends with the process, however that ends."""

@@ -33,7 +33,7 @@ LAYERS = [
     {"arguments", "report", "look"},
     {"opening", "auth"},
     {"stores", "state", "secrets", "hooks"},
-    {"msinfo", "cache"},
+    {"msinfo", "cache", "ledger"},
     {"drivers"},
     {"external"},
     {"config", "guard", "differ", "across", "outstanding", "spelling"},
