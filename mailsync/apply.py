@@ -1,7 +1,8 @@
 """Carry a plan out, in the safe order, and tell what came true.
 
-Per box: create, copies, flags, deletions. A deletion waits for the other steps of its id, for copies of the same id to
-the same side in other boxes, and is not done where one of them failed. Killed at any point, the next run goes on.
+First mailboxes are renamed. Then per box: create, moves and copies, flags, deletions. A deletion waits for the other
+steps of its id, for copies of the same id to the same side in other boxes, and is not done where one of them failed.
+Killed at any point, the next run goes on.
 """
 
 from __future__ import annotations
@@ -15,11 +16,30 @@ from .copying import LostAt, failure_of, read_back, send
 from .drivers.contract import Box
 from .errors import BoxError, Lost
 from .model import Boxname, Failure, FlagChange, Identify, Side, Uid
+from .moving import leaves, transfer
 from .outstanding import Outstanding
-from .plan import BoxDone, BoxPlan, Change, Copy, Delete, Done, Failed, Mark, Outcome, Plan, SetFlags, Step, Why, mark
+from .plan import (
+    BoxDone,
+    BoxPlan,
+    Change,
+    Copy,
+    Delete,
+    Done,
+    Failed,
+    Mark,
+    Near,
+    Outcome,
+    Plan,
+    SetFlags,
+    Step,
+    Why,
+    mark,
+)
+from .removal import EXPUNGE, Removal
 from .stores import Store
 
 Task = tuple[Change, Step]
+Copying = tuple[Change, Copy]
 S = TypeVar("S", Copy, SetFlags, Delete)
 
 BROKE_TWICE = "the connection broke twice at this message"
@@ -36,7 +56,7 @@ class Care:
 
 @dataclass
 class Apply:
-    """One run over a plan. `box` for each box in order, then `rest` for those not finished, then `remove`.
+    """One run over a plan. `renames`, `box` for each box in order, `rest` for those not finished, `remove`.
 
     `Lost` comes out of `box` and `rest` where a connection breaks. What was sent last may have been done: the box must
     be looked at again, and `box` be called with its new plan, which takes the place of the old one.
@@ -45,12 +65,26 @@ class Apply:
     plan: Plan
     stores: Mapping[Side, Store]
     identify: Identify
+    removals: Mapping[Side, Removal] = field(default_factory=dict)  # for a side that is not here: expunge
     validity: dict[tuple[str, Side], str | None] = field(init=False, default_factory=dict)  # of boxes that were changed
     _copies: Outstanding = field(init=False)
+    _moved: set[tuple[Boxname, Side, Uid]] = field(init=False, default_factory=set)  # gone from there already
+    _renamed: dict[Boxname, BoxDone] = field(init=False, default_factory=dict)
     _deferred: dict[str, list[Task]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._copies = Outstanding(self.plan.boxes)
+
+    def renames(self) -> None:
+        """Rename what is to be renamed; `box` tells what came of it. One that went along with its parent is done."""
+        for rename in self.plan.renames:
+            store, old = self.stores[rename.on], rename.old
+
+            def renamed(new: Boxname, store: Store = store, old: Boxname = old) -> None:
+                if store.find(new) is None or store.find(old) is not None:
+                    store.rename(old, new)
+
+            self._renamed[rename.new] = self._healed(renamed, rename.new, rename.on, "rename")
 
     def box(self, box: BoxPlan, care: Care | None = None) -> Generator[Outcome, None, None]:
         """Do what one box needs. What fails is told, step by step, and goes no further than it must."""
@@ -73,7 +107,7 @@ class Apply:
             if failure:
                 yield from self._all_failed(box, tasks, failure)
             else:
-                yield from self._deletes(boxes, tasks)
+                yield from self._deletes(box, boxes, tasks)
                 self._note_validity(box, boxes)
 
     def give_up(self, box: BoxPlan, failure: Failure) -> Generator[Outcome, None, None]:
@@ -88,16 +122,21 @@ class Apply:
         store = self.stores[side]
 
         def removed(boxname: Boxname) -> None:
-            try:
+            if store.find(boxname) is not None:
                 store.delete(boxname)
-            except Lost:
-                if store.find(boxname) is not None:
-                    store.delete(boxname)
 
+        return self._healed(removed, box.boxname, side, "remove")
+
+    def _healed(self, act: Callable[[Boxname], None], boxname: Boxname, on: Side, what: str) -> BoxDone:
+        """`act` does nothing where it is done already: it is called again after the connection broke."""
         try:
-            return BoxDone(box.boxname, side, "remove", _tried(removed, box.boxname))
+            try:
+                failure = _tried(act, boxname)
+            except Lost:
+                failure = _tried(act, boxname)
         except Lost as lost:
-            return BoxDone(box.boxname, side, "remove", failure_of(box.boxname, lost))
+            failure = failure_of(boxname, lost)
+        return BoxDone(boxname, on, what, failure)
 
     # ---- one box -----------------------------------------------------------------------------------------------------
 
@@ -106,6 +145,12 @@ class Apply:
         self._copies.expect(box)
 
     def _whole(self, box: BoxPlan, care: Care, unread: list[Done]) -> Iterator[Outcome]:
+        renamed = self._renamed.pop(box.boxname, None)
+        if renamed:
+            yield renamed
+            if renamed.failure:
+                yield from self._all_failed(box, _tasks(box), replace(renamed.failure, gone=True))
+                return
         for side in box.create:
             failure = _tried(self.stores[side].create, box.boxname)
             yield BoxDone(box.boxname, side, "create", failure)
@@ -115,6 +160,9 @@ class Apply:
         culprits = [task for task in _tasks(box) if mark(task[1]) in care.culprits]
         yield from self._all_failed(box, culprits, Failure(box.boxname, BROKE_TWICE))
         tasks = [task for task in _tasks(box) if mark(task[1]) not in care.culprits]
+        near = [task for task in _of(Copy, tasks) if task[1].near]
+        tasks = [task for task in tasks if not (isinstance(task[1], Copy) and task[1].near)]
+        tasks += yield from self._transferred(box, near)
         with self._opened(box, tasks) as (boxes, failure):
             if failure:
                 yield from self._all_failed(box, tasks, failure)
@@ -127,7 +175,9 @@ class Apply:
             now, later = [], []
             for change, step in tasks:
                 if isinstance(step, Delete):
-                    if (step.on, change.key) in broken:
+                    if (box.boxname, step.on, step.entry.uid) in self._moved:
+                        now.append((change, step))
+                    elif (step.on, change.key) in broken:
                         yield Failed(change, step, _waits(step))
                     elif self._copies.is_coming(step.on, change.key):
                         later.append((change, step))
@@ -135,8 +185,38 @@ class Apply:
                         now.append((change, step))
             if later:
                 self._deferred[box.boxname] = list(later)
-            yield from self._deletes(boxes, now)
+            yield from self._deletes(box, boxes, now)
             self._note_validity(box, boxes)
+
+    def _transferred(self, box: BoxPlan, tasks: Sequence[Copying]) -> Generator[Outcome, None, list[Task]]:
+        """Messages of the same store. Returns what did not come that way: it must be sent."""
+        left: list[Task] = []
+        groups: dict[tuple[Side, Boxname, bool], list[Copying]] = {}
+        for change, step in tasks:
+            assert step.near
+            groups.setdefault((step.to, step.near.boxname, step.near.goes), []).append((change, step))
+        for (to, source, goes), some in groups.items():
+            told = 0
+            try:
+                with ExitStack() as stack:
+                    lies = stack.enter_context(self.stores[to].open(source, write=goes))
+                    target = stack.enter_context(self.stores[to].open(box.boxname, write=True))
+                    gone = goes and leaves(lies, target)
+                    for outcome in transfer(lies, target, some, goes=goes):
+                        told += 1
+                        match outcome:
+                            case Failed(failure=Failure(alone=True), step=Copy() as step):
+                                left.append((outcome.change, replace(step, near=None)))
+                                continue
+                            case Done(step=Copy(near=Near(entry=entry))) if gone:
+                                self._moved.add((source, to, entry.uid))
+                        self._copies.over(box, outcome)
+                        yield outcome
+            except Lost:
+                raise
+            except (BoxError, OSError):
+                left += [(change, replace(copy, near=None)) for change, copy in some[told:]]
+        return left
 
     def _note_validity(self, box: BoxPlan, boxes: Mapping[Side, Box]) -> None:
         for side, opened in boxes.items():
@@ -188,11 +268,13 @@ class Apply:
             except (BoxError, OSError):
                 yield from unread
 
-    def _deletes(self, boxes: Mapping[Side, Box], tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def _deletes(self, box: BoxPlan, boxes: Mapping[Side, Box], tasks: Sequence[Task]) -> Iterator[Outcome]:
         for on in Side:
             ready: list[tuple[Change, Delete]] = []
             for change, step in _of(Delete, tasks, on):
-                if self._copies.has_failed(on, change.key) or not _stays(boxes[on], step):
+                if (box.boxname, on, step.entry.uid) in self._moved:
+                    yield Done(change, step)
+                elif self._copies.has_failed(on, change.key) or not _stays(boxes[on], step):
                     yield Failed(change, step, _waits(step))
                 else:
                     ready.append((change, step))
@@ -200,7 +282,8 @@ class Apply:
             duplicates = [task for task in ready if task[1].why is Why.DUPLICATE]
             ready = duplicates[::-1] + [task for task in ready if task[1].why is not Why.DUPLICATE]
             if ready:
-                yield from _answers(ready, boxes[on].expunge([step.entry.uid for _, step in ready]))
+                removal = self.removals.get(on, EXPUNGE)
+                yield from _answers(ready, removal.remove(box.boxname, boxes[on], [step for _, step in ready]))
 
     def _all_failed(self, box: BoxPlan, tasks: Iterable[Task], failure: Failure) -> Iterator[Outcome]:
         for change, step in tasks:
@@ -239,8 +322,8 @@ def _tasks(box: BoxPlan) -> Iterator[Task]:
             yield change, step
 
 
-def _of(kind: type[S], tasks: Iterable[Task], on: Side) -> list[tuple[Change, S]]:
-    return [(change, step) for change, step in tasks if isinstance(step, kind) and step.on is on]
+def _of(kind: type[S], tasks: Iterable[Task], on: Side | None = None) -> list[tuple[Change, S]]:
+    return [(change, step) for change, step in tasks if isinstance(step, kind) and (on is None or step.on is on)]
 
 
 def _tried(act: Callable[[Boxname], None], boxname: Boxname) -> Failure | None:

@@ -1,7 +1,7 @@
 """What each side listed when the memory was saved. May be deleted at any time: it never is the memory.
 
-Now it answers two questions. Was this uid there when the memory was saved? (If not, it is another message under a known
-id.) Is this mailbox the one that was seen last time?
+It answers three questions. Was this uid there when the memory was saved? (If not, it is another message under a known
+id.) Is this mailbox the one that was seen last time? What named it then, whatever it was called?
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Self
 
 from .model import Boxname, Side, Uid
 
-VERSION = 1
+VERSION = 2
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS saved (msinfo TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS box (name BLOB, side TEXT, validity TEXT, uids TEXT, PRIMARY KEY (name, side)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS box
+  (name BLOB, side TEXT, validity TEXT, uids TEXT, identity TEXT, PRIMARY KEY (name, side)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS uid (name BLOB, side TEXT, uid BLOB, PRIMARY KEY (name, side, uid)) WITHOUT ROWID;
 """
 
@@ -59,16 +60,24 @@ class Cache:
         """True if the mailbox surely is the one that was seen last time, whatever it holds now."""
         return validity is not None and self._same(boxname, side, validity)
 
-    def note(self, boxname: Boxname, side: Side, validity: str | None, uids: Iterable[Uid]) -> None:
+    def identity(self, boxname: Boxname, side: Side) -> str | None:
+        """What named this mailbox last time, whatever it was called; None: no record tells."""
+        row = self._asked("SELECT identity FROM box WHERE name=? AND side=?", (_raw(boxname), side.value))
+        return row[0] if row is not None and isinstance(row[0], str) else None
+
+    def note(
+        self, boxname: Boxname, side: Side, validity: str | None, uids: Iterable[Uid], identity: str | None = None
+    ) -> None:
         """The uids of the messages that are remembered now. Kept only if `save` follows."""
         raw = sorted(map(_raw, uids))
         digest = blake2b(b"\0".join(raw), digest_size=16).hexdigest()
         where = (_raw(boxname), side.value)
         self._noted.add(where)
-        if self._asked("SELECT validity, uids FROM box WHERE name=? AND side=?", where) == (validity, digest):
+        now = (validity, digest, identity)
+        if self._asked("SELECT validity, uids, identity FROM box WHERE name=? AND side=?", where) == now:
             return
         with self._doubted() as db:
-            db.execute("INSERT OR REPLACE INTO box VALUES (?, ?, ?, ?)", (*where, validity, digest))
+            db.execute("INSERT OR REPLACE INTO box VALUES (?, ?, ?, ?, ?)", (*where, *now))
             db.execute("DELETE FROM uid WHERE name=? AND side=?", where)
             db.executemany("INSERT OR IGNORE INTO uid VALUES (?, ?, ?)", ((*where, uid) for uid in raw))
 

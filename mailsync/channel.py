@@ -17,9 +17,10 @@ from .errors import Lost, MsinfoError
 from .model import Failure, Identify, Side, Uid
 from .msinfo.mailbox import Msinfo
 from .msinfo.text import Memory
-from .plan import BoxDone, BoxPlan, Copy, Delete, Done, Outcome, Plan, SetFlags, Step
+from .plan import BoxDone, BoxPlan, Copy, Delete, Done, Near, Outcome, Plan, SetFlags, Step, Why
 from .planner import Found, Options, Planner
 from .remember import Remembering
+from .removal import Removal
 from .report import BoxResult, Heads, Report, Summary, needs_head
 from .stores import Store
 
@@ -39,6 +40,7 @@ class Channel:
     options: Options = field(default_factory=Options)
     cache_file: Path | None = None
     clock: Callable[[], float] = time.time
+    removals: Mapping[Side, Removal] = field(default_factory=dict)
 
     def sync(self) -> Summary:
         """Make both stores equal. With `simulate`: tell what that would take, and write nothing at all."""
@@ -74,7 +76,7 @@ class Run:
         self.summary = Summary()
         self._stores, self._report, self._options = channel.stores, channel.report, channel.options
         self._msinfo, self._clock, self._cache = channel.msinfo, channel.clock, cache
-        self._identify = channel.identify
+        self._identify, self._removals = channel.identify, channel.removals
         self._remembering = Remembering(memory)
         self._results: dict[str, BoxResult | None] = {}  # of boxes in order; None: not finished
         self._emptied: dict[str, tuple[Side, ...]] = {}  # boxes that are to be removed, by what their last plan says
@@ -92,7 +94,8 @@ class Run:
 
     def hold_mass_deletion(self) -> None:
         """The guard: too many deletions on one side, and none is done on either."""
-        limit = max(self._options.max_delete, self._options.allow_mass_delete or 0)
+        seen = sum(len(box.seen) for box in self.plan.boxes)
+        limit = max(self._options.max_delete.of(seen), self._options.allow_mass_delete or 0)
         guarded = guard.hold(self.plan, limit)
         if guarded is self.plan:
             return
@@ -110,7 +113,8 @@ class Run:
     def simulate(self) -> None:
         """Tell the plan as if each step had come true."""
         for box in self.plan.boxes:
-            outcomes: list[Outcome] = [BoxDone(box.boxname, side, "create") for side in box.create]
+            outcomes: list[Outcome] = [BoxDone(box.boxname, box.rename.on, "rename")] if box.rename else []
+            outcomes += [BoxDone(box.boxname, side, "create") for side in box.create]
             outcomes += [Done(change, step) for change in box.changes for step in change.steps]
             self._tell(BoxResult(box, outcomes, self._heads(box)))
         for box in self.plan.boxes:
@@ -132,12 +136,13 @@ class Run:
             self._cache.save(self._msinfo.digest)
 
     def _apply(self, planner: Planner) -> None:
-        apply = Apply(self.plan, self._stores, self._identify)
+        apply = Apply(self.plan, self._stores, self._identify, self._removals)
         waiting: list[Attempts] = []
+        apply.renames()
         for box in self.plan.boxes:
             self._results[box.boxname] = None
         for box in self.plan.boxes:
-            one = Attempts(box, self._heads(box))
+            one = Attempts(box, self._heads(box, renamed=True))
             self._remembering.begin(box)
             self._carry_through(one, apply.box(box), planner, apply)
             if apply.is_finished(one.plan):
@@ -177,7 +182,7 @@ class Run:
         if one.hopeless:
             why = f"{lost}; it broke {PATIENCE} times without anything done in between"
             return apply.give_up(one.plan, Failure(boxname, why, lost.hint))
-        one.heads |= self._heads(one.plan)
+        one.heads |= self._heads(one.plan, renamed=True)
         return apply.box(one.plan, one.care)
 
     def _take(self, one: Attempts, stream: Generator[Outcome, None, None]) -> None:
@@ -194,11 +199,16 @@ class Run:
         """Note what the cache must know; tell the boxes in their order, each when it and all before it are done."""
         box = one.plan
         found = planner.found.pop(box.boxname)
+        stays = any(isinstance(done, BoxDone) and done.what == "rename" and done.failure for done in one.outcomes)
         for side, uids in self._remembered_uids(box, found).items():
-            if side in found.doubted or any(found.recorded(side, uid) is None for uid in found.unreadable[side]):
+            if (
+                stays
+                or side in found.doubted
+                or any(found.recorded(side, uid) is None for uid in found.unreadable[side])
+            ):
                 continue
             validity = apply.validity.get((box.boxname, side), found.validity[side])
-            self._cache.note(box.boxname, side, validity, uids)
+            self._cache.note(box.boxname, side, validity, uids, found.identity[side])
         self._remembering.end(box)
         self._emptied[box.boxname] = box.remove
         self._results[box.boxname] = one.result()
@@ -209,7 +219,7 @@ class Run:
     def _remembered_uids(self, box: BoxPlan, found: Found) -> dict[Side, list[Uid]]:
         """The uids that the memory stands for; not that of another message under a known id."""
         unreadable = {side: [uid for uid in found.unreadable[side] if found.recorded(side, uid)] for side in Side}
-        uids = {side: [*found.quiet[side], *unreadable[side]] for side in Side}
+        uids = {side: [*found.quiet[side].uids, *unreadable[side]] for side in Side}
         for change in self._remembering.current(box):
             for item in change.items:
                 if item.a is not None and item.b is not None:
@@ -240,11 +250,15 @@ class Run:
 
     # ---- telling -----------------------------------------------------------------------------------------------------
 
-    def _heads(self, box: BoxPlan) -> Heads:
-        """The headers of the messages that will be told one by one; read before they may be gone."""
+    def _heads(self, box: BoxPlan, *, renamed: bool = False) -> Heads:
+        """The headers of the messages that will be told one by one; read before they may be gone.
+
+        `renamed`: a mailbox that is renamed has its new name already.
+        """
         told = [(step, "") for step in box.steps()] + [(held.step, held.why) for held in box.held()]
         wanted = [(_lies_on(step), step.entry.uid) for step, why in told if needs_head(step, why, self._report.details)]
-        return look.heads(self._stores, box.boxname, wanted)
+        names = {side: box.boxname if renamed else box.name_on(side) for side in Side}
+        return look.heads(self._stores, names, wanted)
 
     def _tell(self, result: BoxResult) -> None:
         self._count(result)
@@ -253,11 +267,13 @@ class Run:
     def _count(self, result: BoxResult) -> None:
         for step in result.done():
             match step:
+                case Copy(to=side, near=Near(goes=True)):
+                    self.summary.moved[side] += 1
                 case Copy(to=side):
                     self.summary.copied[side] += 1
                 case SetFlags(on=side):
                     self.summary.flagged[side] += 1
-                case Delete(on=side):
+                case Delete(on=side, why=why) if why is not Why.MOVED:
                     self.summary.deleted[side] += 1
         self.summary.failed += len(result.failed()) + sum(done.failure is not None for done in result.boxes())
 

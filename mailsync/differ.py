@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from . import groups, remember
-from .groups import Fact, Facts
+from .groups import Facts
 from .identity import key
 from .model import (
     DELETED,
@@ -36,10 +36,8 @@ from .model import (
     Side,
     Uid,
 )
-from .plan import BoxPlan, Change, Copy, Delete, Held, Item, SetFlags, Step, Why
-
-UNREADABLE = "messages that cannot be read there: it may be one of them"
-
+from .plan import BoxPlan, Change, Copy, Delete, Held, Item, SetFlags, Step, Why, safe_order
+from .policy import may_expunge, why_held
 
 Recorded = Callable[[Side, Uid], bool | None]
 Members = Mapping[Side, Sequence[Entry]]  # the messages with one id
@@ -90,16 +88,28 @@ class Case:
 def questions(case: Case) -> dict[Side, list[Uid]]:
     """The messages that must be read as a whole before `diff` can decide: members of groups, drafts; few or none."""
     asked: dict[Side, list[Uid]] = {side: [] for side in Side}
-    single, several = case.index
-    for id, members in several.items():
+    for id, members in case.index[1].items():
         if not _settled(case, id, members):
             for side in Side:
                 asked[side] += [entry.uid for entry in members[side]]
-    if case.policy.sizelimit is not None:
-        for id in set(single[Side.A]) ^ set(single[Side.B]):
-            side = Side.A if id in single[Side.A] else Side.B
-            if id not in several and single[side][id].size is None:
-                asked[side].append(single[side][id].uid)
+    return asked
+
+
+def unmeasured(case: Case) -> dict[Side, list[Uid]]:
+    """The messages whose size and date the listing does not have, and `diff` needs to know whether they are copied."""
+    asked: dict[Side, list[Uid]] = {side: [] for side in Side}
+    policy = case.policy
+    if policy.sizelimit is None and policy.oldest is None:
+        return asked
+    single, several = case.index
+    for side in Side:
+        new = single[side].keys() - (single[side.other].keys() | case.known.keys()) | (several.keys() & single[side])
+        for id in new:
+            for entry in several[id][side] if id in several else (single[side][id],):
+                if (policy.sizelimit is not None and entry.size is None) or (
+                    policy.oldest is not None and entry.date is None
+                ):
+                    asked[side].append(entry.uid)
     return asked
 
 
@@ -125,7 +135,7 @@ def diff(case: Case, facts: Facts) -> BoxPlan:
             if ea is not None and eb is not None and lines and ea.flags == eb.flags == lines[0].flags:
                 quiet += 1
                 continue
-            change = _change(case, id, (Item(lines[0] if lines else None, ea, eb),), facts)
+            change = _change(case, id, (Item(lines[0] if lines else None, ea, eb),))
         if change.steps or change.held or remember.lines(change, holds, complete) != lines:
             changes.append(change)
         else:
@@ -135,7 +145,17 @@ def diff(case: Case, facts: Facts) -> BoxPlan:
     changes += [Change(id, ()) for id in case.seen if case.names.get(id) in changed]
     duplicates = sorted((step for change in changes for step in _duplicates(change)), key=_place_in(case))
     found = {side: sum(id in single[side] for id in case.known) for side in Side}
-    return BoxPlan(case.boxname, tuple(changes), quiet, holds, case.seen, found, tuple(duplicates), complete=complete)
+    return BoxPlan(
+        case.boxname,
+        tuple(changes),
+        quiet,
+        holds,
+        case.policy.sides,
+        case.seen,
+        found,
+        tuple(duplicates),
+        complete=complete,
+    )
 
 
 def merge(a: Flags, b: Flags, seen: Flags | None, holds: Mapping[Side, Holds]) -> Flags:
@@ -209,7 +229,7 @@ def _group(case: Case, id: Key, lines: Sequence[Line], members: Members, facts: 
         failure = next((answer for answer in answers if isinstance(answer, Failure)), None)
         if failure:
             return _unreadable(id, lines, members, failure)
-    spared = {side: bool(policy.sides[side].spares or policy.sides[side].refuses) for side in Side}
+    spared = {side: not may_expunge(policy.sides[side]) for side in Side}
     twins: dict[Side, Mapping[Digest, int]] = {}
     if policy.duplicates is not Duplicates.SAME_ID:
         twins = {side: groups.twins(side, lines, members[side.other], facts) for side in Side}
@@ -224,7 +244,7 @@ def _group(case: Case, id: Key, lines: Sequence[Line], members: Members, facts: 
         items = groups.pair(lines, entries, facts)
     real = {side: one[side].real for side in Side}
     duplicates = [step for side in Side for step in one[side].duplicates]
-    return _change(case, id, items, facts, duplicates, real)
+    return _change(case, id, items, duplicates, real)
 
 
 def _unreadable(id: Key, lines: Sequence[Line], members: Members, failure: Failure) -> Change:
@@ -242,7 +262,6 @@ def _change(
     case: Case,
     id: Key,
     items: tuple[Item, ...],
-    facts: Facts,
     duplicates: Sequence[Delete] = (),
     real: Mapping[Side, Mapping[Uid, Flags]] | None = None,
 ) -> Change:
@@ -253,10 +272,14 @@ def _change(
     copied_to = {step.to for step in wanted if isinstance(step, Copy)}
     steps: list[Step] = []
     held: list[Held] = []
-    for step in sorted(wanted, key=_safe_order):
+    for step in sorted(wanted, key=safe_order):
         if isinstance(step, Delete) and step.why is Why.GONE_THERE and step.on in copied_to:
             step = replace(step, why=Why.REPLACED)
-        why = _held(case, step, facts)
+        if isinstance(step, Delete) and case.policy.sides[step.on].marks:
+            if DELETED in step.entry.flags or step.why not in (Why.GONE_THERE, Why.REPLACED):
+                continue
+            step = replace(step, marks=True)
+        why = why_held(step, case.policy, case.holds, {side: case.complete(side) for side in Side})
         if why:
             held.append(Held(step, why))
         else:
@@ -282,20 +305,25 @@ def _wanted(case: Case, item: Item) -> Iterator[Step]:
             side = Side.A if item.a else Side.B
             entry = item.on(side)
             assert entry
-            if item.line is None or _kept_since(case, side, entry, item.line):  # new here
+            if item.line is None or _is_another(case, side, entry, item.line):  # new here
                 yield Copy(side.other, entry, entry.flags)
                 if case.policy.expunge_all and DELETED in entry.flags and not case.policy.copy_deleted:
                     yield Delete(side, entry, Why.MARKED)
+            elif _is_kept(case, side, entry, item.line):
+                yield Copy(side.other, entry, entry.flags, rescues=True)
             else:  # deleted there
                 yield Delete(side, entry, Why.GONE_THERE)
 
 
-def _kept_since(case: Case, side: Side, entry: Entry, line: Line) -> bool:
-    """True if a message that is gone there must live on: it is not the one that was seen, or a user rescued it."""
+def _is_another(case: Case, side: Side, entry: Entry, line: Line) -> bool:
+    """True if this may not be the message that was seen."""
     if line.digests is not None and line.digests.a != line.digests.b:
         return True  # the server there rewrites mail: that what is gone was this one is no more than likely
-    if case.recorded(side, entry.uid) is False:
-        return True
+    return case.recorded(side, entry.uid) is False
+
+
+def _is_kept(case: Case, side: Side, entry: Entry, line: Line) -> bool:
+    """True if a message that is gone there must live on, because a user has wanted it since."""
     if line.flags is None or DELETED in entry.flags:
         return False
     # What the other side cannot hold was never agreed: it may have been there all the time.
@@ -349,34 +377,3 @@ def _place_in(case: Case) -> Callable[[Delete], int]:
         return places[step.on][step.entry.uid]
 
     return place
-
-
-def _safe_order(step: Step) -> int:
-    return 0 if isinstance(step, Copy) else 1 if isinstance(step, SetFlags) else 2
-
-
-def _held(case: Case, step: Step, facts: Facts) -> str:
-    """Why a step is not to be carried out; "" if it is."""
-    policy = case.policy
-    match step:
-        case Copy(to=to, entry=entry):
-            if policy.sides[to].refuses:
-                return policy.sides[to].refuses
-            if DELETED in entry.flags and not policy.copy_deleted:
-                return "ign. del"
-            if policy.sizelimit is not None and _size(to.other, entry, facts) > policy.sizelimit:
-                return "too big"
-            return "" if case.complete(to) else UNREADABLE
-        case SetFlags(on=on):
-            return policy.sides[on].refuses
-        case Delete(on=on, why=why):
-            if policy.sides[on].refuses or policy.sides[on].spares:
-                return policy.sides[on].refuses or policy.sides[on].spares
-            return UNREADABLE if why in (Why.GONE_THERE, Why.REPLACED) and not case.complete(on.other) else ""
-
-
-def _size(side: Side, entry: Entry, facts: Facts) -> int:
-    if entry.size is not None:
-        return entry.size
-    fact = facts.get((side, entry.uid))
-    return fact.size if isinstance(fact, Fact) else 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from .errors import Replaced
-from .model import Side
-from .plan import BoxPlan, Change, Delete, Held, Plan, Why
+from .model import Boxname, Side
+from .plan import BoxPlan, Change, Copy, Delete, Held, Plan, Why
 
-COUNTED = (Why.GONE_THERE, Why.SAME_ID, Why.MARKED)  # not: an identical copy stays, or a newer draft came
+COUNTED = (Why.GONE_THERE, Why.SAME_ID, Why.MARKED)  # not: an identical copy stays, or a newer one came
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +46,41 @@ def check(plan: Plan, sights: Mapping[Side, Sight], allowed: int | None) -> None
 
 
 def deletions(plan: Plan) -> dict[Side, int]:
-    """How many messages a plan deletes on each side, as the guard counts them."""
-    counts = dict.fromkeys(Side, 0)
-    for step in plan.steps():
-        if isinstance(step, Delete) and step.why in COUNTED:
-            counts[step.on] += 1
+    """How many messages a plan deletes on each side, as the guard counts them: what comes to another box is not."""
+    return _sums(by_box(plan).values())
+
+
+def by_box(plan: Plan) -> dict[Boxname, dict[Side, int]]:
+    """The same, for each box of which something is deleted."""
+    coming = {
+        (step.to, change.key)
+        for box in plan.boxes
+        for change in box.changes
+        for step in change.steps
+        if isinstance(step, Copy)
+    }
+    counts: dict[Boxname, dict[Side, int]] = {}
+    for box in plan.boxes:
+        for change in box.changes:
+            for step in change.steps:
+                if isinstance(step, Delete) and step.why in COUNTED and (step.on, change.key) not in coming:
+                    counts.setdefault(box.boxname, dict.fromkeys(Side, 0))[step.on] += 1
     return counts
 
 
 def hold(plan: Plan, limit: int) -> Plan:
-    """The plan as it is, or with all its deletions held if they are more than `limit` on one side."""
+    """The plan as it is, or with all its deletions held if they are more than `limit` on one side; moves are done."""
     if max(deletions(plan).values()) <= limit:
         return plan
     return replace(plan, boxes=tuple(map(_held, plan.boxes)))
+
+
+def _sums(counts: Iterable[Mapping[Side, int]]) -> dict[Side, int]:
+    sums = dict.fromkeys(Side, 0)
+    for each in counts:
+        for side in Side:
+            sums[side] += each[side]
+    return sums
 
 
 def _held(box: BoxPlan) -> BoxPlan:
@@ -67,8 +89,8 @@ def _held(box: BoxPlan) -> BoxPlan:
 
 
 def _without_deletions(change: Change) -> Change:
-    deletes = tuple(Held(step, "max_delete") for step in change.steps if isinstance(step, Delete))
+    deletes = tuple(step for step in change.steps if isinstance(step, Delete) and step.why is not Why.MOVED)
     if not deletes:
         return change
-    rest = tuple(step for step in change.steps if not isinstance(step, Delete))
-    return replace(change, steps=rest, held=change.held + deletes)
+    rest = tuple(step for step in change.steps if step not in deletes)
+    return replace(change, steps=rest, held=change.held + tuple(Held(step, "max_delete") for step in deletes))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import NamedTuple
 
 from .drivers.contract import Wanted
 from .errors import BoxError
 from .groups import Fact, Facts
 from .identity import examine
-from .model import Boxname, Failure, Head, Identify, Listing, Mailbox, Message, Side, Uid
+from .model import Boxname, Entry, Failure, Head, Identify, Listing, Mailbox, Measured, Message, Side, Uid
 from .report import Heads
 from .stores import Store
 
@@ -43,14 +46,17 @@ def listings(
         yield boxname, failure or both
 
 
-def facts(stores: Stores, boxname: Boxname, asked: Mapping[Side, Sequence[Uid]]) -> Facts:
-    """What only reading these messages tells. One that cannot be read is a failure, for itself alone."""
+def facts(stores: Stores, names: Mapping[Side, Boxname], asked: Mapping[Side, Sequence[Uid]]) -> Facts:
+    """What only reading these messages tells. One that cannot be read is a failure, for itself alone.
+
+    `names`: what the box is called on each side.
+    """
     found: dict[tuple[Side, Uid], Fact | Failure] = {}
     for side, uids in asked.items():
         if not uids:
             continue
         try:
-            with stores[side].open(boxname, write=False) as box:
+            with stores[side].open(names[side], write=False) as box:
                 for got in box.fetch(uids):
                     if isinstance(got, Message):
                         pairing, exact = examine(got.body.chunks(wire=False))
@@ -62,7 +68,78 @@ def facts(stores: Stores, boxname: Boxname, asked: Mapping[Side, Sequence[Uid]])
     return found
 
 
-def heads(stores: Stores, boxname: Boxname, wanted: Iterable[tuple[Side, Uid]]) -> Heads:
+def measured(
+    stores: Stores, names: Mapping[Side, Boxname], listings: Listings, asked: Mapping[Side, Sequence[Uid]]
+) -> Listings:
+    """The same, with size and date of these messages. What cannot be measured has none: it is within all limits."""
+    result = dict(listings)
+    for side, uids in asked.items():
+        sizes = _measures(stores[side], names[side], uids)
+        if sizes:
+            entries = [
+                e._replace(size=sizes[e.uid].size, date=sizes[e.uid].date) if e.uid in sizes else e
+                for e in listings[side].entries
+            ]
+            result[side] = replace(listings[side], entries=entries)
+    return result
+
+
+class Place(NamedTuple):
+    """A message in one of the stores."""
+
+    side: Side
+    boxname: Boxname
+    entry: Entry
+
+
+def same(stores: Stores, pairs: Sequence[tuple[Place, Place]]) -> list[bool]:
+    """Whether the two of each pair, which have one id, are surely the same message.
+
+    On this machine their digests tell; where one is on a server, their exact sizes: to fetch it is what is to be saved.
+    """
+    local = not any(store.config.server for store in stores.values())
+    found = _whole(stores, pairs) if local else _sized(stores, pairs)
+    return [(one := found.get(a)) is not None and one == found.get(b) for a, b in pairs]
+
+
+def _whole(stores: Stores, pairs: Iterable[tuple[Place, Place]]) -> Mapping[Place, object]:
+    found: dict[Place, object] = {}
+    for (side, boxname), places in _by_box(pairs).items():
+        facts_there = facts(stores, {side: boxname}, {side: [place.entry.uid for place in places]})
+        for place in places:
+            fact = facts_there.get((side, place.entry.uid))
+            found[place] = fact.exact if isinstance(fact, Fact) else None
+    return found
+
+
+def _sized(stores: Stores, pairs: Iterable[tuple[Place, Place]]) -> Mapping[Place, object]:
+    found: dict[Place, object] = {}
+    for (side, boxname), places in _by_box(pairs).items():
+        found.update({place: place.entry.size for place in places if place.entry.size is not None})
+        left = [place for place in places if place.entry.size is None]
+        sizes = _measures(stores[side], boxname, [place.entry.uid for place in left])
+        found.update({place: sizes[place.entry.uid].size for place in left if place.entry.uid in sizes})
+    return found
+
+
+def _by_box(pairs: Iterable[tuple[Place, Place]]) -> dict[tuple[Side, Boxname], list[Place]]:
+    boxes: dict[tuple[Side, Boxname], list[Place]] = {}
+    for place in dict.fromkeys(chain.from_iterable(pairs)):
+        boxes.setdefault((place.side, place.boxname), []).append(place)
+    return boxes
+
+
+def _measures(store: Store, boxname: Boxname, uids: Sequence[Uid]) -> Mapping[Uid, Measured]:
+    if not uids:
+        return {}
+    try:
+        with store.open(boxname, write=False) as box:
+            return {got.uid: got for got in box.measure(uids) if isinstance(got, Measured)}
+    except (BoxError, OSError):
+        return {}
+
+
+def heads(stores: Stores, names: Mapping[Side, Boxname], wanted: Iterable[tuple[Side, Uid]]) -> Heads:
     """Headers to tell messages by. What cannot be read is left out: this is for showing only."""
     found: dict[tuple[Side, Uid], Head] = {}
     by_side: dict[Side, list[Uid]] = {side: [] for side in Side}
@@ -71,7 +148,7 @@ def heads(stores: Stores, boxname: Boxname, wanted: Iterable[tuple[Side, Uid]]) 
     for side, uids in by_side.items():
         if uids:
             try:
-                with stores[side].open(boxname, write=False) as box:
+                with stores[side].open(names[side], write=False) as box:
                     found.update({(side, got.uid): got for got in box.heads(uids) if isinstance(got, Head)})
             except (BoxError, OSError):
                 continue

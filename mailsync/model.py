@@ -83,6 +83,7 @@ class Listing:
     token: Token | None = None
     validity: str | None = None  # UIDVALIDITY or inode: another value means another mailbox under the same name
     unreadable: Sequence[Failure] = ()  # present but without identity: absence proves nothing in this box
+    identity: str | None = None  # what names it whatever it is called: MAILBOXID (RFC 8474, 4), device and inode
 
     @property
     def complete(self) -> bool:
@@ -187,6 +188,15 @@ class Head:
     date: int
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a message weighs, exactly, and its internal date."""
+
+    uid: Uid
+    size: int  # bytes on the wire
+    date: int  # seconds since the epoch
+
+
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
@@ -225,8 +235,9 @@ class Duplicates(Enum):
 class SidePolicy:
     """Why a side is not to be changed, in words for the user; "" where it may be."""
 
-    refuses: str = ""  # copies and flags
+    refuses: str = ""  # everything
     spares: str = ""  # deletions
+    marks: bool = False  # deletions are not more than the flag \Deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +245,8 @@ class BoxPolicy:
     """Config and options resolved for one boxname. The only thing the differ knows of either."""
 
     sides: Mapping[Side, SidePolicy] = field(default_factory=lambda: {s: SidePolicy() for s in Side})
-    sizelimit: int | None = None  # bytes on the wire; a message of more is not copied
+    sizelimit: int | None = None  # bytes on the wire; a new message of more is not copied
+    oldest: int | None = None  # seconds since the epoch; a new message from before is not copied
     copy_deleted: bool = False
     expunge_all: bool = False  # 5.2.7's rule: what a user marked \Deleted is expunged, too
     duplicates: Duplicates = Duplicates.IDENTICAL

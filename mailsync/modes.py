@@ -50,7 +50,9 @@ def list_store(store: Store, identify: Identify, report: Report) -> Summary:
                 report.problem(f"{boxname}: {found.why}", found.hint)
             else:
                 listing = found[HERE]
-                heads = look.heads(stores, boxname, ((HERE, entry.uid) for entry in listing.entries))
+                heads = look.heads(
+                    stores, dict.fromkeys(Side, boxname), ((HERE, entry.uid) for entry in listing.entries)
+                )
                 report.listed(Listed(boxname, True, listing, heads))
                 for failure in listing.unreadable:
                     summary.failed += 1
@@ -123,7 +125,7 @@ def _compared(stores: look.Stores, boxname: Boxname, listing: Listing, seen: Box
     policy = BoxPolicy(copy_deleted=True, duplicates=Duplicates.IDENTICAL)
     case = Case(boxname, {HERE: listing, REMEMBERED: there}, seen, policy)
     asked = differ.questions(case)
-    read = look.facts(stores, boxname, {HERE: asked[HERE]})
+    read = look.facts(stores, dict.fromkeys(Side, boxname), {HERE: asked[HERE]})
     facts = {**read, **_remembered_facts(seen, _first_digests(listing, read))}
     plan = differ.diff(case, facts)
     steps = list(plan.steps())
@@ -131,7 +133,9 @@ def _compared(stores: look.Stores, boxname: Boxname, listing: Listing, seen: Box
     new = sum(isinstance(s, Copy) and s.to is REMEMBERED for s in steps)
     deleted = sum(isinstance(s, Delete) and s.on is REMEMBERED for s in steps)
     flagged = sum(isinstance(s, SetFlags) and s.on is REMEMBERED for s in steps)
-    heads = look.heads(stores, boxname, ((HERE, s.entry.uid) for s in duplicates)) if details else {}
+    heads = (
+        look.heads(stores, dict.fromkeys(Side, boxname), ((HERE, s.entry.uid) for s in duplicates)) if details else {}
+    )
     current = len(listing.entries) - len(duplicates)
     return Compared(boxname, [(s.entry.uid, s.entry.id) for s in duplicates], new, deleted, flagged, current, heads)
 

@@ -10,7 +10,23 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from .model import Boxname, BoxSeen, Digest, Entry, Failure, Flags, Holds, Key, Line, MessageId, Side, Uid
+from .model import (
+    DELETED,
+    NONE,
+    Boxname,
+    BoxSeen,
+    Digest,
+    Entry,
+    Failure,
+    Flags,
+    Holds,
+    Key,
+    Line,
+    MessageId,
+    Side,
+    SidePolicy,
+    Uid,
+)
 
 
 class Why(Enum):
@@ -21,6 +37,17 @@ class Why(Enum):
     DUPLICATE = "a further identical copy"
     SAME_ID = "a further message with this id"
     MARKED = "marked \\Deleted"  # only with `expunge all`
+    MOVED = "moved to another mailbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A message of the target store that is the same: it need not be sent, but copied or moved there."""
+
+    boxname: Boxname
+    entry: Entry
+    goes: bool = False  # this plan deletes it there, so that both steps together are one move
+    changing: Flags = NONE  # those of its flags that this plan changes, before or after
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +57,8 @@ class Copy:
     to: Side
     entry: Entry  # as it lies on to.other
     flags: Flags
+    near: Near | None = None
+    rescues: bool = False  # it was deleted on the other side, and a user wants it since
 
     @property
     def on(self) -> Side:
@@ -52,6 +81,7 @@ class Delete:
     entry: Entry
     why: Why
     stays: Uid | None = None  # of a duplicate: the copy that must be there when this one goes
+    marks: bool = False  # it gets \Deleted, and stays
 
 
 Step = Copy | SetFlags | Delete
@@ -61,6 +91,11 @@ Mark = tuple[type[Step], Side, Uid]
 def mark(step: Step) -> Mark:
     """What tells a step from all others of its box, also in a later plan of that box."""
     return type(step), step.on, step.entry.uid
+
+
+def safe_order(step: Step) -> int:
+    """Copies, flags, deletions: nothing goes before what is to stay is there."""
+    return 0 if isinstance(step, Copy) else 1 if isinstance(step, SetFlags) else 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +167,11 @@ class Change:
                     assert now
                     return item.put(here, now._replace(flags=(now.flags | add) - remove), item.digest(here))
 
-            case Delete(on=here, entry=entry):
+            case Delete(on=here, entry=entry, marks=marks):
 
                 def done(item: Item) -> Item:
-                    return item.put(here, None)
+                    marked = entry._replace(flags=entry.flags | {DELETED}) if marks else None
+                    return item.put(here, marked, item.digest(here) if marks else None)
 
         def concerned(item: Item) -> bool:
             now = item.on(here)
@@ -145,7 +181,7 @@ class Change:
 
     def remaining(self) -> int:
         """How many of its messages are on either side once all steps are done."""
-        gone = {(step.on, step.entry.uid) for step in self.steps if isinstance(step, Delete)}
+        gone = {(step.on, step.entry.uid) for step in self.steps if isinstance(step, Delete) and not step.marks}
         copied = {step.entry.uid for step in self.steps if isinstance(step, Copy)}
 
         def stays(item: Item) -> bool:
@@ -158,6 +194,15 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Rename:
+    """A box that has another name on the other side now."""
+
+    on: Side
+    old: Boxname
+    new: Boxname
+
+
+@dataclass(frozen=True, slots=True)
 class BoxPlan:
     """What one box needs. Ids that need nothing at all are not in it."""
 
@@ -165,6 +210,7 @@ class BoxPlan:
     changes: tuple[Change, ...]
     quiet: int  # messages that need nothing
     holds: Mapping[Side, Holds]
+    sides: Mapping[Side, SidePolicy]
     seen: BoxSeen
     found: Mapping[Side, int]  # how many of the remembered ids each side holds
     duplicates: tuple[Delete, ...] = ()  # those among the steps, held ones too, in the order of the mailbox
@@ -172,6 +218,11 @@ class BoxPlan:
     complete: bool = True  # both sides were listed without a message that could not be read
     create: tuple[Side, ...] = ()
     remove: tuple[Side, ...] = ()  # -D: the box itself, once it is empty
+    rename: Rename | None = None  # first of all; the steps name messages of the box that gets its name
+
+    def name_on(self, side: Side) -> Boxname:
+        """What it is called there before the plan is carried out."""
+        return self.rename.old if self.rename and self.rename.on is side else self.boxname
 
     def steps(self) -> Iterator[Step]:
         for change in self.changes:
@@ -188,7 +239,7 @@ class BoxPlan:
 
     def __bool__(self) -> bool:
         """True if a run would do anything to either store."""
-        return bool(self.create or self.remove) or any(change.steps for change in self.changes)
+        return bool(self.create or self.remove or self.rename) or any(change.steps for change in self.changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +249,7 @@ class Plan:
     boxes: tuple[BoxPlan, ...]  # in 5.2.7's order
     failed: Mapping[Boxname, Failure]  # not listed: what is remembered of them stays
     left_out: Mapping[Boxname, str]  # a store's patterns do not want them: likewise
+    renames: tuple[Rename, ...] = ()  # parents first; their boxes have the new name already
 
     def steps(self) -> Iterator[Step]:
         for box in self.boxes:
@@ -229,11 +281,11 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class BoxDone:
-    """A box was created or removed on a side; or could not be."""
+    """A box was created, renamed or removed on a side; or could not be."""
 
     boxname: Boxname
     on: Side
-    what: str  # "create", "remove"
+    what: str  # "create", "rename", "remove"
     failure: Failure | None = None
 
 

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from . import across, differ, guard, look, spelling
+from . import across, differ, guard, look, renames, spelling
 from .cache import Cache
+from .config.values import MaxDelete
 from .differ import Case, Recorded
 from .errors import BoxError, UsageError
-from .model import Boxname, BoxPolicy, BoxSeen, Duplicates, Failure, Identify, Listing, Side, SidePolicy, Uid
+from .identity import key
+from .model import (
+    NONE,
+    Boxname,
+    BoxPolicy,
+    BoxSeen,
+    Duplicates,
+    Entry,
+    Failure,
+    Identify,
+    Key,
+    Side,
+    SidePolicy,
+    Uid,
+)
 from .msinfo.text import Memory
 from .names import BadName, Patterns, check, order
-from .plan import BoxPlan, Plan
+from .plan import BoxPlan, Plan, Rename
 from .stores import Contents, Store
 from .wording import did_you_mean
 
@@ -28,9 +44,22 @@ class Options:
     sizelimit: int | None = None
     duplicates: Duplicates = Duplicates.IDENTICAL
     expunge_all: bool = False
-    max_delete: int = 50
+    max_delete: MaxDelete = field(default_factory=lambda: MaxDelete(50))
     allow_mass_delete: int | None = None
     only: tuple[str, ...] = ()  # patterns of boxnames; () = all
+    exclude: tuple[str, ...] = ()  # likewise
+    oldest: int | None = None  # as in BoxPolicy
+    changed: frozenset[Side] = frozenset(Side)  # the sides that are changed: both, or the one that follows the other
+
+
+class Quiet(NamedTuple):
+    """Messages in as little room as can be: 50,000 of them lie here until the run is over."""
+
+    uids: list[Uid]
+    keys: list[Key]  # the same strings as those of the memory
+
+    def uid_of(self, id: Key) -> Uid | None:
+        return self.uids[self.keys.index(id)] if id in self.keys else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +68,14 @@ class Found:
 
     recorded: Recorded
     validity: Mapping[Side, str | None]
-    quiet: Mapping[Side, Sequence[Uid]]  # the messages that need nothing
+    identity: Mapping[Side, str | None]
+    quiet: Mapping[Side, Quiet]  # the messages that need nothing
     unreadable: Mapping[Side, Sequence[Uid]]  # they may be remembered, too
     doubted: frozenset[Side] = frozenset()  # looked at twice, and not the same mailbox: what is there proves nothing
 
     def there(self, plan: BoxPlan) -> Mapping[Side, frozenset[Uid]]:
         """All messages of the box, whose plan this is."""
-        return {side: frozenset(self.quiet[side]) | _busy(plan, side) for side in Side}
+        return {side: frozenset(self.quiet[side].uids) | _busy(plan, side) for side in Side}
 
 
 @dataclass
@@ -89,13 +119,22 @@ class Planner:
                 failed[boxname] = Failure(boxname, str(err))
             except BoxError as err:
                 failed[boxname] = Failure(boxname, str(err), err.hint)
-        boxes = []
+        boxes: dict[Boxname, BoxPlan] = {}
+        lone = dict.fromkeys(renames.lone(todo, memory) if self.options.delete else ())
+        listed: dict[Boxname, look.Listings] = {}
         for boxname, found in look.listings(self.stores, todo, self.identify):
             if isinstance(found, Failure):
                 failed[boxname] = found
             else:
-                boxes.append(self._box(boxname, found, todo[boxname], memory.get(boxname, {})))
-        return across.join(Plan(tuple(boxes), failed, left_out))
+                boxes[boxname] = self._box(boxname, found, todo[boxname], memory.get(boxname, {}))
+                if boxname in lone:
+                    listed[boxname] = found
+        renamed = self._renames(listed, todo, memory, contents)
+        for rename in renamed:
+            boxes[rename.new] = self._renamed(rename, listed, memory)
+            del boxes[rename.old]
+        plan = across.settle_rescues(Plan(tuple(boxes.values()), failed, left_out, renamed))
+        return across.join(plan, self._judged(list(across.candidates(plan, self._quiet_in(memory))), renamed))
 
     def again(self, boxname: Boxname, memory: Memory) -> BoxPlan | Failure:
         """One box, looked at once more because the connection to it broke."""
@@ -112,6 +151,69 @@ class Planner:
         other = {side for side in Side if now.validity[side] != before.validity[side]}
         self.found[boxname] = replace(now, doubted=before.doubted | other)
         return plan
+
+    # ---- what moved ------------------------------------------------------------------------------------------------
+
+    def _renames(
+        self,
+        listed: Mapping[Boxname, look.Listings],
+        todo: Mapping[Boxname, frozenset[Side]],
+        memory: Memory,
+        contents: Mapping[Side, Contents],
+    ) -> tuple[Rename, ...]:
+        boxes: dict[Boxname, renames.Lone] = {}
+        for boxname, found in listed.items():
+            [side] = todo[boxname]
+            policy = self._side_policy(side.other, missing=True)
+            seen = memory.get(boxname, {})
+            if not found[side].complete or (not seen and (policy.refuses or policy.spares or policy.marks)):
+                continue
+            ids = frozenset(key(entry.id) for entry in found[side].entries)
+            was = self.cache.identity(boxname, side.other) if seen else None
+            boxes[boxname] = renames.Lone(side, ids, seen, found[side].identity, was)
+        return tuple(renames.found(boxes, {side: contents[side].boxes for side in Side}))
+
+    def _renamed(self, rename: Rename, listed: Mapping[Boxname, look.Listings], memory: Memory) -> BoxPlan:
+        """The box under its new name, with what is remembered under the old one."""
+        on, there = rename.on, rename.on.other
+        old = replace(listed[rename.old][on], mailbox=self.stores[on].mailbox(rename.new))
+        both = {on: old, there: listed[rename.new][there]}
+        self.found.pop(rename.old)
+        return self._box(rename.new, both, frozenset(Side), memory[rename.old], rename)
+
+    def _quiet_in(self, memory: Memory) -> across.Quiet:
+        """Finds a message that needs nothing, by what is remembered of it."""
+
+        def quiet(side: Side, id: Key, but: Boxname) -> tuple[Boxname, Entry] | None:
+            for boxname, seen in memory.items():
+                lines = seen.get(id, ())
+                if boxname == but or boxname not in self.found or len(lines) != 1 or lines[0].digests:
+                    continue
+                uid = self.found[boxname].quiet[side].uid_of(id)
+                if uid is not None:
+                    line = lines[0]
+                    own = line.alias if side is Side.B and line.alias else line.id
+                    return boxname, Entry(uid, own, line.flags or NONE)
+            return None
+
+        return quiet
+
+    def _judged(self, found: Sequence[across.Candidate], renamed: Sequence[Rename]) -> list[across.Candidate]:
+        """The same, where only their content tells it: by digest on this machine, by exact size where one is away."""
+
+        def place(side: Side, boxname: Boxname, entry: Entry) -> look.Place:
+            return look.Place(side, old.get((side, boxname), boxname), entry)
+
+        old = {(one.on, one.new): one.old for one in renamed}
+        unsure = [
+            (place(one.copy.to.other, one.boxname, one.copy.entry), place(one.copy.to, one.source, one.entry))
+            for one in found
+            if not one.sure
+        ]
+        answers = iter(look.same(self.stores, unsure))
+        return [one if one.sure else replace(one, sure=next(answers)) for one in found]
+
+    # ---- one box ---------------------------------------------------------------------------------------------------
 
     def sights(self) -> Mapping[Side, guard.Sight]:
         """What the guard must know of each store."""
@@ -130,9 +232,13 @@ class Planner:
     def _unwanted(self, boxname: Boxname, contents: Mapping[Side, Contents]) -> str:
         """A box counts as gone only where it would be listed if it were there."""
         check(boxname)
+        if self.options.exclude and Patterns(self.options.exclude).matches(boxname):
+            return "excluded"
         for side, store in self.stores.items():
             if boxname in contents[side].unwanted:
                 return contents[side].unwanted[boxname]
+            if store.is_trash(boxname):
+                return f"the trash of store {store.name}"
             if not store.wants(boxname):
                 return f"not among the patterns of store {store.name}"
         return ""
@@ -150,7 +256,14 @@ class Planner:
                 raise BoxError(f"on store {self.stores[side].name}: {failure.why}", failure.hint)
         return on
 
-    def _box(self, boxname: Boxname, found: look.Listings, on: frozenset[Side], seen: BoxSeen) -> BoxPlan:
+    def _box(
+        self,
+        boxname: Boxname,
+        found: look.Listings,
+        on: frozenset[Side],
+        seen: BoxSeen,
+        rename: Rename | None = None,
+    ) -> BoxPlan:
         for side in on:
             self._same[side] &= self.cache.is_same(boxname, side, found[side].validity)
             self.unreadable += [(boxname, side, failure) for failure in found[side].unreadable]
@@ -159,12 +272,16 @@ class Planner:
         self.debug(f"{boxname}: {here}, {there}, {sum(map(len, seen.values()))} remembered")
         missing = frozenset(Side) - on if on else frozenset()
         validity = {side: found[side].validity for side in Side}
-        recorded = self.cache.recorder(boxname, validity)
+        names = {side: rename.old if rename and side is rename.on else boxname for side in Side}
+        recorded = self.cache.recorder(rename.old if rename else boxname, validity)
         case = Case(boxname, found, seen, self._policy(missing), recorded)
-        plan = differ.diff(case, look.facts(self.stores, boxname, differ.questions(case)))
-        quiet = {side: _quiet(plan, side, found[side]) for side in Side}
+        if any((unmeasured := differ.unmeasured(case)).values()):
+            case = replace(case, listings=look.measured(self.stores, names, found, unmeasured))
+        plan = replace(differ.diff(case, look.facts(self.stores, names, differ.questions(case))), rename=rename)
+        quiet = {side: _quiet(plan, side, case) for side in Side}
         unreadable = {side: [Uid(failure.what) for failure in found[side].unreadable] for side in Side}
-        self.found[boxname] = Found(recorded, validity, quiet, unreadable)
+        identity = {side: found[side].identity for side in Side}
+        self.found[boxname] = Found(recorded, validity, identity, quiet, unreadable)
         if self._may_go(plan):
             return replace(plan, exists=bool(on), remove=tuple(side for side in Side if side in on))
         create = tuple(
@@ -181,6 +298,8 @@ class Planner:
         """-D: the box is empty on both sides, or will be."""
         if not (self.options.remove_empty and self.options.delete) or plan.boxname.upper() == "INBOX":
             return False
+        if any(side.refuses or side.spares for side in plan.sides.values()):
+            return False
         return plan.complete and not plan.remains and not any(plan.held())
 
     def _policy(self, missing: frozenset[Side]) -> BoxPolicy:
@@ -188,6 +307,7 @@ class Planner:
         return BoxPolicy(
             {side: self._side_policy(side, side in missing) for side in Side},
             options.sizelimit,
+            options.oldest,
             options.copy_deleted,
             options.expunge_all,
             options.duplicates,
@@ -197,14 +317,24 @@ class Planner:
         config = self.stores[side].config
         if config.readonly:
             return SidePolicy(refuses="readonly")
+        if side not in self.options.changed:
+            return SidePolicy(refuses="direction")
         if missing and not config.create:
             return SidePolicy(refuses="no such mailbox, and create is off")
-        return SidePolicy(spares="" if self.options.delete else "-n")
+        return SidePolicy(spares="" if self.options.delete else "-n", marks=config.delete.mark)
 
 
-def _quiet(plan: BoxPlan, side: Side, listing: Listing) -> list[Uid]:
+def _quiet(plan: BoxPlan, side: Side, case: Case) -> Quiet:
     busy = _busy(plan, side)
-    return [entry.uid for entry in listing.entries if entry.uid not in busy]
+    names, known = case.names, dict(zip(case.seen, case.seen, strict=True))
+    uids, ids = [], []
+    for entry in case.listings[side].entries:
+        if entry.uid not in busy:
+            id = key(entry.id)
+            id = names.get(id, id)
+            uids.append(entry.uid)
+            ids.append(known.get(id, id))
+    return Quiet(uids, ids)
 
 
 def _busy(plan: BoxPlan, side: Side) -> frozenset[Uid]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .model import DRAFT, Boxname, Digests, Flags, Holds, Key, Line, Side
-from .plan import BoxPlan, Change, Done, Item, Outcome
+from .model import DELETED, DRAFT, NONE, Boxname, Digests, Entry, Flags, Holds, Key, Line, Side
+from .plan import BoxDone, BoxPlan, Change, Done, Item, Outcome
 
 
 @dataclass
@@ -24,18 +24,18 @@ class Remembering:
     _now: dict[tuple[Boxname, Key], Change] = field(default_factory=dict)
 
     def begin(self, box: BoxPlan) -> None:
-        """Take in what is true of a box before its first step."""
-        if box.boxname not in self.memory and box.exists:
-            self.memory[box.boxname] = {}
-            self._touch(box.boxname)
-        for change in box.changes:
-            self._now[box.boxname, change.key] = change
-            self._write(box, change)
-        if not box.exists and not self.memory.get(box.boxname, True):
-            self.forget(box.boxname)
+        """Take in what is true of a box before its first step; of one that is renamed, once that is done.
+
+        Never before: to remember under the new name what still has the old one would look like a deletion of all of it.
+        """
+        if not box.rename:
+            self._begin(box)
 
     def note(self, box: BoxPlan, outcome: Outcome) -> None:
         """Take in what came true; a step that failed changes nothing."""
+        if isinstance(outcome, BoxDone) and outcome.what == "rename" and not outcome.failure and box.rename:
+            self.forget(box.rename.old)
+            self._begin(box)
         if isinstance(outcome, Done) and outcome.certain:
             where = (box.boxname, outcome.change.key)
             done = self._now[where].after(outcome.step, box.holds, outcome.uid, outcome.id, outcome.digest)
@@ -49,12 +49,22 @@ class Remembering:
 
     def current(self, box: BoxPlan) -> list[Change]:
         """The changes of a box with their items as they are now."""
-        return [self._now[box.boxname, change.key] for change in box.changes]
+        return [self._now.get((box.boxname, change.key), change) for change in box.changes]
 
     def end(self, box: BoxPlan) -> None:
         """No more outcomes will come for this box."""
         for change in box.changes:
-            del self._now[box.boxname, change.key]
+            self._now.pop((box.boxname, change.key), None)
+
+    def _begin(self, box: BoxPlan) -> None:
+        if box.boxname not in self.memory and box.exists:
+            self.memory[box.boxname] = {}
+            self._touch(box.boxname)
+        for change in box.changes:
+            self._now[box.boxname, change.key] = change
+            self._write(box, change)
+        if not box.exists and not self.memory.get(box.boxname, True):
+            self.forget(box.boxname)
 
     def _write(self, box: BoxPlan, change: Change) -> None:
         seen = self.memory.setdefault(box.boxname, {})
@@ -101,9 +111,16 @@ def _line(item: Item, holds: Mapping[Side, Holds], complete: bool) -> Line | Non
     if a is None and b is None:
         return None if complete else was
     if a is None or b is None:
-        return was
+        return _with_mark(was, a or b)
     flags = agreed(a.flags, b.flags, was.flags if was else None, holds)
     return Line(a.id, flags, None, None if a.id == b.id else b.id)
+
+
+def _with_mark(was: Line | None, left: Entry | None) -> Line | None:
+    """A message that is left on one side, and marked \\Deleted there: if the mark goes, a user wants it back."""
+    if was is None or left is None or DELETED not in left.flags or DELETED in (was.flags or ()):
+        return was
+    return was._replace(flags=(was.flags or NONE) | {DELETED})
 
 
 def _with_digests(item: Item, line: Line, group: bool) -> Line:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from .config.values import StoreConfig
@@ -82,6 +82,11 @@ class Store:
         """True if a mailbox of this name would be listed, were it there."""
         return self.patterns.matches(self.mailbox(boxname))
 
+    def is_trash(self, boxname: Boxname) -> bool:
+        """True for the mailbox in which this store keeps what was deleted: it is in no channel."""
+        trash = self.config.delete.trash
+        return bool(trash) and self.mailbox(boxname) == trash
+
     def find(self, boxname: Boxname) -> BoxInfo | None:
         return self.driver.find(self.mailbox(boxname))
 
@@ -93,6 +98,18 @@ class Store:
 
     def delete(self, boxname: Boxname) -> None:
         self.driver.delete(self.mailbox(boxname))
+
+    def rename(self, old: Boxname, new: Boxname) -> None:
+        self.driver.rename(self.mailbox(old), self.mailbox(new))
+
+    @contextmanager
+    def trash(self) -> Iterator[Box]:
+        """The mailbox for what is deleted, open; made if it is not there."""
+        mailbox = Mailbox(self.config.delete.trash)
+        if self.driver.find(mailbox) is None:
+            self.driver.create(mailbox)
+        with self.driver.open(mailbox, write=True) as box:
+            yield box
 
 
 def over(config: StoreConfig, driver: Driver) -> Store:

@@ -10,14 +10,14 @@ from .world import Mail, World
 BIG = Mail("big", "x" * 200)
 
 
-def moved() -> World:
+def moved(now: Mail = BIG) -> World:
     """On side A a message was moved from x to y, after both sides had it."""
     world = World()
     world.deliver(Side.A, "x", BIG)
     world.deliver(Side.A, "x", Mail("other", "o"))
     world.sync()
     [uid] = [uid for uid, (digest, _) in world.messages(Side.A, "x").items() if digest == BIG.digest]
-    world.deliver(Side.A, "y", BIG)
+    world.deliver(Side.A, "y", now)
     world.delete(Side.A, "x", uid)
     return world
 
@@ -31,8 +31,17 @@ def test_moved_message_is_moved_on_the_other_side() -> None:
     assert [] == world.plan()
 
 
-def test_moved_message_that_is_too_big_to_be_copied_stays_where_it_was() -> None:
+def test_moved_message_is_moved_though_it_is_too_big_to_be_copied() -> None:
     world = moved()
+
+    world.sync(Options(sizelimit=100))
+
+    assert {"x": 1, "y": 1} == {box: len(world.messages(Side.B, box)) for box in ("x", "y")}
+    assert [] == world.plan()
+
+
+def test_moved_message_that_is_too_big_to_be_copied_and_differs_stays_where_it_was() -> None:
+    world = moved(Mail("big", "y" * 200))
     limited = Options(sizelimit=100)
 
     world.sync(limited)

@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from mailsync.config.values import MaxDelete
 from mailsync.drivers.memory import Memory, MemoryBox
 from mailsync.model import DELETED, DRAFT, FLAGGED, SEEN, Flags, Holds, Side, Uid
 from mailsync.plan import Copy, Delete, SetFlags
@@ -32,7 +33,7 @@ FLAGS = st.frozensets(st.sampled_from([SEEN, FLAGGED, "kw"]))
 ANY_FLAG = st.sampled_from([SEEN, FLAGGED, DELETED, "kw"])
 HOLDS = st.sampled_from([Holds(any_keyword=True), Holds(), Holds(frozenset({SEEN, DELETED}))])
 Where = tuple[str, str]  # boxname, digest
-FREELY = Options(max_delete=10**6, allow_mass_delete=10**6)
+FREELY = Options(max_delete=MaxDelete(10**6), allow_mass_delete=10**6)
 
 
 class Laws(RuleBasedStateMachine):

@@ -25,6 +25,8 @@ from mailsync.model import (
     Appended,
     BoxInfo,
     Boxname,
+    BoxPolicy,
+    BoxPolicy,
     Entry,
     Failure,
     FlagChange,
@@ -427,7 +429,7 @@ def test_copy_that_failed_before_the_connection_broke_and_is_done_after_it_holds
     entry = Entry(Uid("1"), MessageId("<1>"), NONE)
     change = Change(key(entry.id), (Item(None, entry, None),), (Copy(Side.B, entry, NONE),))
     holds = dict.fromkeys(Side, Holds())
-    box = BoxPlan(Boxname("x"), (change,), 0, holds, {}, dict.fromkeys(Side, 0))
+    box = BoxPlan(Boxname("x"), (change,), 0, holds, BoxPolicy().sides, {}, dict.fromkeys(Side, 0))
     copies = Outstanding([box])
     copies.over(box, Failed(change, change.steps[0], Failure("1", "busy")))
     failed = copies.has_failed(Side.B, change.key), copies.is_coming(Side.B, change.key)

@@ -12,7 +12,8 @@ from typing import Self
 
 from mailsync.channel import Channel
 from mailsync.config import StoreConfig
-from mailsync.drivers.contract import Box, Driver, Wanted
+from mailsync.config.values import MaxDelete
+from mailsync.drivers.contract import Box, Driver, Transfers, Wanted
 from mailsync.drivers.memory import Bytes, Memory
 from mailsync.identity import examine, identify
 from mailsync.model import (
@@ -27,6 +28,7 @@ from mailsync.model import (
     Line,
     Listing,
     Mailbox,
+    Measured,
     Message,
     Side,
     Uid,
@@ -132,6 +134,26 @@ class CutBox:
 
     def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
         return self.box.heads(uids)
+
+    def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
+        return self.box.measure(uids)
+
+    def reaches(self, to: Box) -> bool:
+        return isinstance(to, CutBox) and isinstance(self.box, Transfers) and self.box.reaches(to.box)
+
+    def copy(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        assert isinstance(to, CutBox)
+        assert isinstance(self.box, Transfers)
+        for uid in uids:
+            self.switch()
+            yield from self.box.copy([uid], to.box)
+
+    def move(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        assert isinstance(to, CutBox)
+        assert isinstance(self.box, Transfers)
+        for uid in uids:
+            self.switch()
+            yield from self.box.move([uid], to.box)
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         for message in messages:
@@ -270,7 +292,7 @@ class World:
 
     def plan(self) -> list[object]:
         """What a run would do, told by nothing but stores and msinfo."""
-        free = Options(simulate=True, max_delete=10**6, allow_mass_delete=10**6)
+        free = Options(simulate=True, max_delete=MaxDelete(10**6), allow_mass_delete=10**6)
         return self.sync(free, cached=False).steps
 
     def mirrored(self) -> World:

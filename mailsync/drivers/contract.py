@@ -19,6 +19,7 @@ from ..model import (
     Known,
     Listing,
     Mailbox,
+    Measured,
     Message,
     MessageId,
     Token,
@@ -100,6 +101,9 @@ class Box(Protocol):
     def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
         """Header blocks and dates, unread marks untouched: to show a message, or to look at it again."""
 
+    def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
+        """What each weighs exactly, and its date."""
+
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]: ...
     def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]: ...
     def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
@@ -116,7 +120,14 @@ class Identifies(Protocol):
 
 @runtime_checkable
 class Transfers(Protocol):
-    """Optional: messages go to another mailbox of the same store without passing through us."""
+    """Optional: messages go to another mailbox without passing through us.
 
-    def copy(self, uids: Sequence[Uid], to: Mailbox) -> Iterator[Appended | Failure]: ...
-    def move(self, uids: Sequence[Uid], to: Mailbox) -> Iterator[Appended | Failure]: ...
+    One answer per uid, in order, about the message in the new place, with those of its flags that this one holds. Each
+    uid is given once. Cut off at any moment, a message is there, at most twice; the next run sees both.
+    """
+
+    def reaches(self, to: Box) -> bool:
+        """Whether `copy` and `move` can go to this other box, which is open to be written."""
+
+    def copy(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]: ...
+    def move(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]: ...

@@ -22,6 +22,7 @@ from ..model import (
     Identify,
     Listing,
     Mailbox,
+    Measured,
     Message,
     Uid,
 )
@@ -76,6 +77,11 @@ class MemoryBox:
             stored = self.kept.get(uid)
             yield Head(uid, header_of(stored.raw), stored.date) if stored else _gone(uid)
 
+    def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
+        for uid in uids:
+            stored = self.kept.get(uid)
+            yield Measured(uid, Bytes(stored.raw).size(wire=True), stored.date) if stored else _gone(uid)
+
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         for message in messages:
             raw = b"".join(message.body.chunks(wire=False))
@@ -94,6 +100,21 @@ class MemoryBox:
     def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
         for uid in uids:
             yield uid if self.kept.pop(uid, None) else _gone(uid)
+
+    def reaches(self, to: Box) -> bool:
+        return isinstance(to, MemoryBox) and to is not self
+
+    def copy(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        assert isinstance(to, MemoryBox)
+        for uid in uids:
+            stored = self.kept.get(uid)
+            yield Appended(uid, to.deliver(stored.raw, stored.flags, stored.date)) if stored else _gone(uid)
+
+    def move(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        for uid in uids:
+            for answer in self.copy([uid], to):
+                self.kept.pop(uid, None)
+                yield answer
 
 
 @dataclass

@@ -60,6 +60,7 @@ class Summary:
     """A run in numbers."""
 
     copied: dict[Side, int] = field(default_factory=lambda: dict.fromkeys(Side, 0))  # to this side
+    moved: dict[Side, int] = field(default_factory=lambda: dict.fromkeys(Side, 0))  # inside this side
     flagged: dict[Side, int] = field(default_factory=lambda: dict.fromkeys(Side, 0))
     deleted: dict[Side, int] = field(default_factory=lambda: dict.fromkeys(Side, 0))
     failed: int = 0  # steps and boxes
