@@ -45,6 +45,27 @@ def leaves(source: Box, target: Box) -> bool:
     return isinstance(source, Transfers) and source.reaches(target)
 
 
+def put(source: Box, target: Box, uids: Sequence[Uid]) -> tuple[dict[Uid, Appended], dict[Uid, Failure]]:
+    """Bring these to any other box, with their flags: what arrived, and what did not. See `leaves`."""
+    arrived: dict[Uid, Appended] = {}
+    failed: dict[Uid, Failure] = {}
+
+    def messages() -> Iterator[Message]:
+        for got in source.fetch(uids):
+            if isinstance(got, Message):
+                yield replace(got, alone=True)
+            else:
+                failed[Uid(got.what)] = got
+
+    moved = source.move(uids, target) if isinstance(source, Transfers) and source.reaches(target) else None
+    for answer in moved or target.append(messages()):
+        if isinstance(answer, Appended):
+            arrived[answer.source] = answer
+        else:
+            failed[Uid(answer.what)] = answer
+    return arrived, failed
+
+
 def _arriving(source: Box, target: Box, tasks: Mapping[Uid, Task], *, goes: bool) -> Iterator[Appended | Failure]:
     uids = list(tasks)
     if isinstance(source, Transfers) and source.reaches(target):

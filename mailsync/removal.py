@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from .copying import failure_of
-from .drivers.contract import Box, Transfers
+from .drivers.contract import Box
 from .errors import BoxError, Lost
 from .guard import COUNTED
-from .model import DELETED, NONE, Appended, Boxname, Failure, FlagChange, Message, Uid
+from .model import DELETED, NONE, Appended, Boxname, Entry, Failure, FlagChange, Uid
+from .moving import leaves, put
 from .plan import Delete, Why
 
 Place = Callable[[Boxname], AbstractContextManager[Box]]  # where what is deleted from a box goes
-Noted = Callable[[Boxname, Box, Mapping[Uid, Appended]], None]
+Noted = Callable[[Boxname, Box, Sequence[tuple[Entry, Appended]]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Removal:
     def remove(self, boxname: Boxname, box: Box, steps: Sequence[Delete]) -> Iterator[Uid | Failure]:
         """One answer for each, in order; duplicates must be expunged in the order in which they are given."""
         marked = [step.entry.uid for step in steps if step.marks]
-        kept = [step.entry.uid for step in steps if self.place and not step.marks and step.why in self.kinds]
+        kept = [step for step in steps if self.place and not step.marks and step.why in self.kinds]
         answers: dict[Uid, Uid | Failure] = {}
         if marked:
             changes = [FlagChange(uid, frozenset({DELETED}), NONE) for uid in marked]
@@ -42,20 +43,20 @@ class Removal:
         for step in steps:
             yield answers[step.entry.uid]
 
-    def _put_away(self, boxname: Boxname, box: Box, uids: Sequence[Uid]) -> dict[Uid, Uid | Failure]:
+    def _put_away(self, boxname: Boxname, box: Box, steps: Sequence[Delete]) -> dict[Uid, Uid | Failure]:
         """Answers for all that is over: what was copied there must still be expunged."""
         assert self.place
         try:
             with self.place(boxname) as place:
-                moves = isinstance(box, Transfers) and box.reaches(place)
-                arrived, failed = _arrived(box, place, uids)
+                moves = leaves(box, place)
+                arrived, failed = put(box, place, [step.entry.uid for step in steps])
                 if self.noted and arrived:
-                    self.noted(boxname, place, arrived)
+                    told = [(step.entry, arrived[step.entry.uid]) for step in steps if step.entry.uid in arrived]
+                    self.noted(boxname, place, told)
         except Lost:
             raise
         except (BoxError, OSError) as err:
-            failed = {uid: failure_of(uid, err) for uid in uids}
-            return {uid: self._told(failure) for uid, failure in failed.items()}
+            return {step.entry.uid: self._told(failure_of(step.entry.uid, err)) for step in steps}
         over: dict[Uid, Uid | Failure] = {uid: self._told(failure) for uid, failure in failed.items()}
         return over | ({uid: uid for uid in arrived} if moves else {})
 
@@ -66,23 +67,3 @@ class Removal:
 
 
 EXPUNGE = Removal()
-
-
-def _arrived(box: Box, place: Box, uids: Sequence[Uid]) -> tuple[dict[Uid, Appended], dict[Uid, Failure]]:
-    arrived: dict[Uid, Appended] = {}
-    failed: dict[Uid, Failure] = {}
-
-    def messages() -> Iterator[Message]:
-        for got in box.fetch(uids):
-            if isinstance(got, Message):
-                yield replace(got, alone=True)
-            else:
-                failed[Uid(got.what)] = got
-
-    answers = box.move(uids, place) if isinstance(box, Transfers) and box.reaches(place) else place.append(messages())
-    for answer in answers:
-        if isinstance(answer, Appended):
-            arrived[answer.source] = answer
-        else:
-            failed[Uid(answer.what)] = answer
-    return arrived, failed

@@ -23,6 +23,11 @@ def ledger_file(channel: str, msinfo: str) -> Path:
     return _directory("state") / f"{_name(channel, msinfo)}.ledger.json"
 
 
+def kept_directory(channel: str, msinfo: str) -> Path:
+    """Where what its runs have deleted is kept for a while."""
+    return _directory("state") / "deleted" / _name(channel, msinfo)
+
+
 @contextmanager
 def run_lock(channel: str, msinfo: str) -> Iterator[None]:
     """Hold the channel; Locked if another run has it. The lock ends with the process, however that ends."""

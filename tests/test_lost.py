@@ -26,7 +26,6 @@ from mailsync.model import (
     BoxInfo,
     Boxname,
     BoxPolicy,
-    BoxPolicy,
     Entry,
     Failure,
     FlagChange,

@@ -55,6 +55,15 @@ class Listed:
     heads: Heads = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Messages that --undo has put back into one box."""
+
+    boxname: Boxname
+    store: str
+    count: int
+
+
 @dataclass(slots=True)
 class Summary:
     """A run in numbers."""
@@ -82,6 +91,8 @@ class Report(Protocol):
     def listed(self, listed: Listed) -> None: ...
     def removed(self, boxname: Boxname, mailboxes: Sequence[tuple[str, Failure | None]]) -> None:
         """-D: the box, and each mailbox that was removed with it, or why it was not."""
+
+    def restored(self, restored: Restored) -> None: ...
 
     def expect(self, steps: int) -> None:
         """So many steps are to come."""
