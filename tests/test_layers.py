@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "mailsync"
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
 
 PURE = {
-    "across", "addresses",
+    "across", "addresses", "mapping",
     "differ", "errors", "groups", "guard", "header", "identity", "model", "names", "plan", "remember",
     "spec", "wording", "config.grammar", "config.keys", "config.sense", "config.source", "config.values",
     "drivers.contract", "drivers.flags", "drivers.mboxtext", "drivers.memory", "msinfo.text", "outstanding",
@@ -38,7 +38,7 @@ LAYERS = [
     {"config", "guard", "differ", "across", "outstanding", "spelling"},
     {"remember", "groups"},
     {"plan"},
-    {"identity", "names", "spec"},
+    {"identity", "mapping", "names", "spec"},
     {"header"},
     {"addresses"},
     {"model", "errors", "wording", "__init__"},
