@@ -13,7 +13,8 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 PURE = {
     "across", "addresses", "mapping",
     "differ", "errors", "groups", "guard", "header", "identity", "model", "names", "plan", "remember",
-    "spec", "wording", "config.grammar", "config.keys", "config.sense", "config.source", "config.values",
+    "spec", "wording", "config.blocks", "config.grammar", "config.keys", "config.meaning", "config.rings",
+    "config.sense", "config.source", "config.values",
     "drivers.contract", "drivers.flags", "drivers.mboxtext", "drivers.memory", "msinfo.text", "outstanding",
     "drivers.imap.account", "drivers.imap.answers", "drivers.imap.providers", "drivers.imap.sasl", "drivers.imap.sets",
     "drivers.imap.tokens", "drivers.imap.utf7", "report.printable", "spelling",
