@@ -208,6 +208,13 @@ WRONG: dict[str, tuple[list[Pair], list[Problem]]] = {
         [("a", "../b")],
         [Problem(0, B, 'found a name that no mailbox can have: ../b: "." and ".." are no names')],
     ),
+    "control characters": (
+        [("a", "..\x1b/.."), ("c", "\udcff%")],
+        [
+            Problem(0, B, 'found a name that no mailbox can have: ..?/..: "." and ".." are no names'),
+            Problem(1, B, "found '?%', expected no '%': only '*' stands for any text here"),
+        ],
+    ),
     "empty level": (
         [("a", "/b")],
         [Problem(0, B, "found a name that no mailbox can have: /b: a level of the name is empty")],
