@@ -169,7 +169,9 @@ def _holding(plan: Plan) -> Plan:
         held = [
             step
             for step in change.steps
-            if isinstance(step, Delete) and step.why is Why.GONE_THERE and (step.on, change.key) in waiting
+            if isinstance(step, Delete)
+            and step.why in (Why.GONE_THERE, Why.REPLACED)
+            and (step.on, change.key) in waiting
         ]
         if not held:
             return change

@@ -11,7 +11,7 @@ from . import __version__
 from .errors import UsageError
 from .report.out import Out
 
-USAGE = "mailsync [options] CHANNEL[:BOX]... | STORE | CHANNEL STORE"
+USAGE = "mailsync [options] CHANNEL[:BOX]... | GROUP... | STORE | CHANNEL STORE"
 
 DESCRIPTION = """\
 Keep two stores of mail equal: what is new, deleted or flagged in one becomes so
@@ -73,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "-D", "--delete-empty", action="store_true", help="delete mailboxes that are empty in both stores"
     )
+    one_way = what.add_mutually_exclusive_group()
+    one_way.add_argument("--push", action="store_true", help="change the second store only, as the first one is")
+    one_way.add_argument("--pull", action="store_true", help="change the first store only, as the second one is")
     what.add_argument("-cd", "--copy-deleted", action="store_true", help="copy new messages even if marked \\Deleted")
     what.add_argument(
         "--allow-mass-delete", metavar="NUM", type=_count, help="let up to NUM deletions a store pass the guard, once"
@@ -81,6 +84,11 @@ def parser() -> argparse.ArgumentParser:
         "-t", "--id-type", metavar="TYPE", choices=("msgid", "md5"), default="msgid",
         help="what tells a message: msgid (its Message-ID, the default) or md5 (of some header fields)",
     )  # fmt: skip
+    what.add_argument("--undo", action="store_true", help="put back what the last run of a channel has deleted")
+    what.add_argument("--retry", action="store_true", help="try messages again at once that failed before")
+    what.add_argument("--plan", metavar="FILE", help="write what a run would do; write nothing else")
+    what.add_argument("--apply", metavar="FILE", help="carry out such a plan, if it is still the same")
+    what.add_argument("--all", action="store_true", help="synchronize all channels")
     what.add_argument("--test-auth", action="store_true", help="log in to the stores, tell how, and log out again")
     what.add_argument("-f", "--config", metavar="FILE", help="configuration file, instead of ~/.mailsync")
 

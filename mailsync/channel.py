@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import guard, look
@@ -14,6 +14,7 @@ from .attempts import PATIENCE, Attempts
 from .cache import Cache
 from .copying import LostAt
 from .errors import Lost, MsinfoError
+from .ledger import Ledger
 from .model import Failure, Identify, Side, Uid
 from .msinfo.mailbox import Msinfo
 from .msinfo.text import Memory
@@ -21,8 +22,9 @@ from .plan import BoxDone, BoxPlan, Copy, Delete, Done, Near, Outcome, Plan, Set
 from .planner import Found, Options, Planner
 from .remember import Remembering
 from .removal import Removal
-from .report import BoxResult, Heads, Report, Summary, needs_head
+from .report import BoxResult, Heads, MassDeletion, Report, Summary, needs_head
 from .stores import Store
+from .waiting import Waiting
 
 SAVE_EVERY = 60.0  # seconds
 SAVE_AFTER = 5000  # steps; both bound what a kill costs: deletions made after it that come back
@@ -41,11 +43,15 @@ class Channel:
     cache_file: Path | None = None
     clock: Callable[[], float] = time.time
     removals: Mapping[Side, Removal] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=lambda: Ledger(None))
+    noted: Report | None = None  # is told of boxes, too
 
     def sync(self) -> Summary:
         """Make both stores equal. With `simulate`: tell what that would take, and write nothing at all."""
         names = [self.name, *(self.stores[side].name for side in Side)]
         self.report.begin("sync", names, simulate=self.options.simulate)
+        if self.noted:
+            self.noted.begin("sync", names)
         memory = self.msinfo.load()
         for note in self.msinfo.notes:
             self.report.note(note)
@@ -54,10 +60,11 @@ class Channel:
         remembered = sum(len(lines) for seen in memory.values() for lines in seen.values())
         self.report.debug(f"msinfo {self.msinfo.mailbox}: {len(memory)} mailboxes, {remembered} messages remembered")
         with Cache(self.cache_file, self.msinfo.digest, write=not self.options.simulate) as cache:
-            planner = Planner(self.stores, self.identify, self.options, cache, self.report.debug)
+            waits = Waiting(self.ledger, self.clock())
+            planner = Planner(self.stores, self.identify, self.options, cache, self.report.debug, waits.why)
             plan = planner.plan(memory)
             guard.check(plan, planner.sights(), self.options.allow_mass_delete)
-            run = Run(self, plan, memory, cache)
+            run = Run(self, plan, memory, cache, waits)
             run.tell_what_was_not_seen(planner)
             run.hold_mass_deletion()
             if self.options.simulate:
@@ -71,8 +78,9 @@ class Channel:
 class Run:
     """From the plan to the memory of what came of it."""
 
-    def __init__(self, channel: Channel, plan: Plan, memory: Memory, cache: Cache) -> None:
+    def __init__(self, channel: Channel, plan: Plan, memory: Memory, cache: Cache, waiting: Waiting) -> None:
         self.plan = plan
+        self._waiting, self._noted = waiting, channel.noted
         self.summary = Summary()
         self._stores, self._report, self._options = channel.stores, channel.report, channel.options
         self._msinfo, self._clock, self._cache = channel.msinfo, channel.clock, cache
@@ -84,8 +92,15 @@ class Run:
 
     def tell_what_was_not_seen(self, planner: Planner) -> None:
         for boxname, side, failure in planner.unreadable:
+            told = f"{boxname} on store {self._stores[side].name}: {failure}"
+            if self._waiting.is_new(boxname, side, failure):
+                self.summary.failed += 1
+                self._report.problem(told, failure.hint)
+            else:
+                self._report.note(told)
+        for side, failure in planner.nameless:
             self.summary.failed += 1
-            self._report.problem(f"{boxname} on store {self._stores[side].name}: {failure}", failure.hint)
+            self._report.problem(f"store {self._stores[side].name}: {failure.why}", failure.hint)
         for boxname, failure in self.plan.failed.items():
             self.summary.failed += 1
             self._report.problem(f"{boxname}: {failure.why}; the box was left alone", failure.hint)
@@ -93,22 +108,23 @@ class Run:
             self._report.note(f"{boxname}: {why}")
 
     def hold_mass_deletion(self) -> None:
-        """The guard: too many deletions on one side, and none is done on either."""
-        seen = sum(len(box.seen) for box in self.plan.boxes)
-        limit = max(self._options.max_delete.of(seen), self._options.allow_mass_delete or 0)
+        """The guard: too many deletions on one side, and none is done on either, unless the user says so now."""
+        seen = {box.boxname: len(box.seen) for box in self.plan.boxes}
+        limit = max(self._options.max_delete.of(sum(seen.values())), self._options.allow_mass_delete or 0)
         guarded = guard.hold(self.plan, limit)
         if guarded is self.plan:
             return
-        counts = guard.deletions(self.plan)
+        deletion = MassDeletion(limit, guard.deletions(self.plan), guard.by_box(self.plan), seen)
+        if not self._options.simulate and self._report.may_delete(deletion):
+            return
         self.plan = guarded
-        self.summary.held = sum(counts.values())
-        for side in Side:
-            if counts[side] > limit:
-                self._report.problem(
-                    f"{counts[side]} messages would be deleted from store {self._stores[side].name}, more than"
-                    f" max_delete {limit}: all deletions of this channel are held",
-                    f"If you mean it: --allow-mass-delete={max(counts.values())}",
-                )
+        self.summary.held = sum(deletion.counts.values())
+        for side in deletion.sides:
+            self._report.problem(
+                f"{deletion.counts[side]} messages would be deleted from store {self._stores[side].name}, more than"
+                f" max_delete {limit}: all deletions of this channel are held",
+                f"If you mean it: --allow-mass-delete={max(deletion.counts.values())}",
+            )
 
     def simulate(self) -> None:
         """Tell the plan as if each step had come true."""
@@ -132,6 +148,8 @@ class Run:
                 self._report.problem(str(err), err.hint)
             raise
         self._save()
+        if failure := self._waiting.save():
+            self._report.note(str(failure), asked=True)
         if not self._msinfo.folded:  # else the memory knows of messages that this run has not listed
             self._cache.save(self._msinfo.digest)
 
@@ -175,13 +193,13 @@ class Run:
         boxname = one.plan.boxname
         plan = planner.again(boxname, self._remembering.memory)
         if isinstance(plan, Failure):
-            return apply.give_up(one.left(), plan)
+            return apply.give_up(one.left(), replace(plan, shared=True))
         self._remembering.end(one.plan)
         one.again(plan, planner.found[boxname].there(plan), lost.at if isinstance(lost, LostAt) else None)
         self._remembering.begin(one.plan)
         if one.hopeless:
             why = f"{lost}; it broke {PATIENCE} times without anything done in between"
-            return apply.give_up(one.plan, Failure(boxname, why, lost.hint))
+            return apply.give_up(one.plan, Failure(boxname, why, lost.hint, shared=True))
         one.heads |= self._heads(one.plan, renamed=True)
         return apply.box(one.plan, one.care)
 
@@ -191,6 +209,7 @@ class Run:
             for outcome in stream:
                 self._remembering.note(one.plan, outcome)
                 if not isinstance(outcome, BoxDone):
+                    self._waiting.note(one.plan.boxname, outcome)
                     self._report.step(one.plan.boxname, outcome)
                     self._steps_since += 1
                 one.outcomes.append(outcome)
@@ -209,6 +228,8 @@ class Run:
                 continue
             validity = apply.validity.get((box.boxname, side), found.validity[side])
             self._cache.note(box.boxname, side, validity, uids, found.identity[side])
+        if box.complete:
+            self._waiting.keep(box.boxname, found.there(box))
         self._remembering.end(box)
         self._emptied[box.boxname] = box.remove
         self._results[box.boxname] = one.result()
@@ -263,6 +284,8 @@ class Run:
     def _tell(self, result: BoxResult) -> None:
         self._count(result)
         self._report.box(result)
+        if self._noted:
+            self._noted.box(result)
 
     def _count(self, result: BoxResult) -> None:
         for step in result.done():
@@ -282,6 +305,8 @@ class Run:
             self.summary.failed += sum(done.failure is not None for done in removed)
             mailboxes = [(self._stores[done.on].mailbox(box.boxname), done.failure) for done in removed]
             self._report.removed(box.boxname, mailboxes)
+            if self._noted:
+                self._noted.removed(box.boxname, mailboxes)
 
 
 def _lies_on(step: Step) -> Side:

@@ -9,6 +9,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 from . import arguments
@@ -119,7 +120,13 @@ def _report(options: Namespace, out: Out, err: Out) -> Report:
         debugging=options.debug,
         progress=RichProgress() if err.is_terminal and not options.quiet else NoProgress(),
         colour=_colour(err),
+        ask=partial(_ask, err) if err.is_terminal and sys.stdin is not None and sys.stdin.isatty() else None,
     )
+
+
+def _ask(err: Out, question: str) -> str:
+    err.write(question)  # stdout may go to a file
+    return sys.stdin.readline()
 
 
 def _json(out: Out, details: bool = False, warnings: bool = False, debugging: bool = False) -> Report:

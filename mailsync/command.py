@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain
 
 from . import auth, config
 from .arguments import USAGE
-from .channel import Channel
-from .config import ChannelConfig, StoreConfig
+from .config import StoreConfig
 from .drivers.imap.account import QUIET, Tell
 from .errors import LoginError, MailsyncError, UsageError, worst
-from .identity import identify
-from .model import Identify, Side
 from .modes import compare, list_store
-from .msinfo.mailbox import Msinfo
 from .opening import Opener
-from .planner import Options
-from .report import Report, Summary
-from .report.headers import Telling
+from .report import Report
+from .runner import Runner, Target, code_of
 from .secrets import Vault
-from .state import cache_file, run_lock
 from .wording import did_you_mean
 
 
@@ -39,17 +32,17 @@ class Command:
         self._config = config.load(self._path)
         self._vault = Vault(home, self._tell())
         self._opener = Opener(home, os.environ, self._vault, self._tell())
-        self._channels: list[Target] = []
+        self._runner = Runner(self._config, options, self._opener, self._vault, report)
 
     def run(self) -> int:
         if self._options.debug_config:
             self._report.config(config.dump(self._config))
-            if not self._options.names:
+            if not self._names():
                 return 0
         for warning in self._config.warnings:
             self._report.note(warning)
-        targets = [self._named(name) for name in self._options.names]
-        channels = self._channels = [target for target in targets if isinstance(target, Target)]
+        targets = list(dict.fromkeys(chain.from_iterable(map(self._named, self._names()))))
+        channels = [target for target in targets if isinstance(target, Target)]
         places = [target for target in targets if isinstance(target, StoreConfig)]
         match channels, places:
             case [], []:
@@ -60,9 +53,10 @@ class Command:
                 return self._list(store)
             case [channel], [store]:
                 return self._diff(channel, store)
+            case _, [] if self._options.undo:
+                return self._each(channels, self._runner.undo)
             case _, []:
-                codes = [self._sync_one(channel) for channel in channels]
-                return worst(codes) or max(codes)  # an unknown box has no weight, but is no success either
+                return self._each(channels, self._runner.sync)
         raise UsageError(
             f"{_many(len(channels), 'channel')} and {_many(len(places), 'store')} make no mode",
             "Name channels to synchronize, one store to list, or one channel and one of its stores to compare.",
@@ -73,7 +67,7 @@ class Command:
     def _list(self, store: StoreConfig) -> int:
         self._vault.ask_now([store])
         with self._opener.store(store) as opened:
-            return _code(list_store(opened, self._identify(), self._report))
+            return code_of(list_store(opened, self._runner.identify(), self._report))
 
     def _diff(self, target: Target, store: StoreConfig) -> int:
         channel = target.channel
@@ -82,47 +76,38 @@ class Command:
                 f"channel {channel.name} does not contain store {store.name}",
                 f"Its stores are {channel.a} and {channel.b}.",
             )
-        self._ask(target, store)
-        with self._opener.store(store) as opened, self._msinfo(target) as msinfo:
-            return _code(compare(channel.name, opened, msinfo, self._identify(), self._report, target.only))
+        self._runner.ask(target, store)
+        with self._runner.store(target, store) as opened, self._runner.msinfo(target) as msinfo:
+            identify = self._runner.identify()
+            return code_of(compare(channel.name, opened, msinfo, identify, self._report, target.only))
 
-    def _sync_one(self, target: Target) -> int:
-        """One failing channel does not keep the others from being synchronized."""
-        try:
-            return _code(self._sync(target))
-        except MailsyncError as error:
-            if len(self._options.names) == 1:
-                raise
-            self._report.error(error, error.code)
-            return error.code
+    def _each(self, targets: Sequence[Target], act: Callable[[Target], int]) -> int:
+        """One failing channel does not stop the others."""
+        self._ask_all(targets)
+        codes = []
+        for target in targets:
+            try:
+                codes.append(act(target))
+            except MailsyncError as error:
+                if len(targets) == 1:
+                    raise
+                self._report.error(error, error.code)
+                codes.append(error.code)
+        return worst(codes) or max(codes)  # an unknown box has no weight, but is no success either
 
-    def _sync(self, target: Target) -> Summary:
-        channel, options = target.channel, self._options
-        place = self._opener.place(channel.msinfo)
-        sides = dict(zip(Side, self._stores_of(target), strict=True))
-        with ExitStack() as stack:
-            if not options.simulate:
-                stack.enter_context(run_lock(channel.name, place))
-            self._ask_all(target)
-            opened = {
-                side: stack.enter_context(self._opener.store(_without_create(store, channel, side)))
-                for side, store in sides.items()
-            }
-            run = Channel(
-                channel.name,
-                opened,
-                stack.enter_context(self._msinfo(target)),
-                self._identify(),
-                self._report,
-                self._run_options(channel, target.only),
-                cache_file(channel.name, place),
-            )
-            return run.sync()
+    def _ask_all(self, targets: Sequence[Target]) -> None:
+        """Have the secrets of all channels before the first of them is synchronized: then the user may go.
+
+        What a channel lacks is told when its turn comes.
+        """
+        for target in targets:
+            with suppress(LoginError):
+                self._runner.ask(target, *self._runner.stores_of(target))
 
     def _test_auth(self, targets: Sequence[StoreConfig | Target]) -> int:
         """One store that does not let us in does not keep the others from being tried. A channel stands for its own."""
         codes = []
-        stores = ([target] if isinstance(target, StoreConfig) else self._stores_of(target) for target in targets)
+        stores = ([target] if isinstance(target, StoreConfig) else self._runner.stores_of(target) for target in targets)
         for store in dict.fromkeys(chain.from_iterable(stores)):
             try:
                 self._show(self._answer(store))
@@ -143,70 +128,35 @@ class Command:
         else:
             self._report.config(str(answer))
 
-    def _run_options(self, channel: ChannelConfig, only: Sequence[str]) -> Options:
-        options = self._options
-        return Options(
-            simulate=options.simulate,
-            copy_deleted=options.copy_deleted,
-            delete=not options.no_delete,
-            remove_empty=options.delete_empty,
-            sizelimit=channel.sizelimit,
-            duplicates=channel.duplicates,
-            expunge_all=channel.expunge_all,
-            max_delete=channel.max_delete.number,
-            allow_mass_delete=options.allow_mass_delete,
-            only=tuple(only),
-        )
-
     # ---- what the names stand for ------------------------------------------------------------------------------------
 
-    def _named(self, name: str) -> StoreConfig | Target:
-        if name in self._config.stores:
-            return self._config.stores[name]
-        if name in self._config.channels:
-            return Target(self._config.channels[name])
+    def _names(self) -> list[str]:
+        return [*self._options.names, *(self._config.channels if self._options.all else ())]
+
+    def _named(self, name: str) -> Sequence[StoreConfig | Target]:
+        config = self._config
+        if name in config.stores:
+            return [config.stores[name]]
+        if name in config.channels:
+            return [Target(config.channels[name])]
+        if name in config.groups:
+            return [Target(config.channels[channel]) for channel in config.groups[name]]
         channel, colon, box = name.partition(":")
-        if colon and not box and channel in self._config.channels:
+        if colon and not box and channel in config.channels:
             raise UsageError(f"{name} names no mailbox", f"All of them: {channel}; one: {channel}:NAME.")
-        if colon and channel in self._config.channels:
-            return Target(self._config.channels[channel], (box,))
+        if colon and channel in config.channels:
+            return [Target(config.channels[channel], (box,))]
         raise UsageError(
-            f"no channel or store is named {name}{did_you_mean(name, self._all())}",
+            f"no channel, group or store is named {name}{did_you_mean(name, self._all())}",
             f"{self._path} defines {self._known()}.",
         )
 
     def _all(self) -> list[str]:
-        return [*self._config.channels, *self._config.stores]
+        return [*self._config.channels, *self._config.groups, *self._config.stores]
 
     def _known(self) -> str:
         channels, places = ", ".join(self._config.channels), ", ".join(self._config.stores)
         return f"the channels {channels or '(none)'} and the stores {places or '(none)'}"
-
-    def _stores_of(self, target: Target) -> list[StoreConfig]:
-        return [self._config.stores[name] for name in (target.channel.a, target.channel.b)]
-
-    # ---- what a run is made of ---------------------------------------------------------------------------------------
-
-    def _ask_all(self, own: Target) -> None:
-        """Have the secrets of all channels before the first of them is synchronized: then the user may go.
-
-        What another channel lacks is told when its turn comes.
-        """
-        for target in dict.fromkeys((own, *self._channels)):
-            try:
-                self._ask(target, *self._stores_of(target))
-            except LoginError:
-                if target is own:
-                    raise
-
-    def _ask(self, target: Target, *stores: StoreConfig) -> None:
-        self._vault.ask_now(stores)
-        self._vault.ask_now_for_msinfo(target.channel, self._stores_of(target))
-
-    @contextmanager
-    def _msinfo(self, target: Target) -> Iterator[Msinfo]:
-        with self._opener.msinfo(target.channel, self._stores_of(target)) as (driver, mailbox):
-            yield Msinfo(driver, mailbox, target.channel.name, self._options.id_type)
 
     def _tell(self) -> Tell:
         report, options = self._report, self._options
@@ -220,29 +170,6 @@ class Command:
             progress=told if options.verbose else QUIET.progress,
             wire=told if options.debug_imap else None,
         )
-
-    def _identify(self) -> Identify:
-        rule = identify(self._options.id_type)
-        if self._options.verbose_ids or self._options.verbose_parse:
-            return Telling(rule, self._report, ids=self._options.verbose_ids, junk=self._options.verbose_parse)
-        return rule
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A channel, or some boxes of it."""
-
-    channel: ChannelConfig
-    only: tuple[str, ...] = ()  # patterns of boxnames; () = all
-
-
-def _without_create(store: StoreConfig, channel: ChannelConfig, side: Side) -> StoreConfig:
-    """The store as the channel uses it: a mailbox is made only where both allow it."""
-    return store if side in channel.create else replace(store, create=False)
-
-
-def _code(summary: Summary) -> int:
-    return 4 if summary.held else 1 if summary.failed else 0
 
 
 def _many(number: int, thing: str) -> str:

@@ -90,8 +90,8 @@ def read_back(target: Box, unread: list[Done], identify: Identify) -> Iterator[D
 
 def failure_of(what: str, err: BoxError | OSError) -> Failure:
     if isinstance(err, BoxError):
-        return Failure(what, str(err), err.hint)
-    return Failure(what, err.strerror or str(err))
+        return Failure(what, str(err), err.hint, shared=True)
+    return Failure(what, err.strerror or str(err), shared=True)
 
 
 def _is_the_one(got: Message, id: MessageId, identify: Identify) -> bool:

@@ -66,7 +66,7 @@ class KeptRun:
             yield box
 
     def note_trash(
-        self, side: Side, store: str, boxname: Boxname, trash: str, box: Box, arrived: Sequence[tuple[Entry, Appended]]
+        self, side: Side, store: str, trash: str, boxname: Boxname, box: Box, arrived: Sequence[tuple[Entry, Appended]]
     ) -> None:
         uids, ids = [one.uid or "" for _, one in arrived], [entry.id for entry, _ in arrived]
         self._write(Record(side, store, boxname, trash=trash, validity=box.validity, uids=uids, ids=ids))

@@ -18,6 +18,10 @@ from .wording import clean, quoted
 Pair = tuple[str, str]  # a line: what side a says, and what side b
 
 
+class NoPartner(BadName):
+    """A mailbox that has no name in this channel, because its namesake is the partner of another."""
+
+
 class Renaming:
     """Boxname of side a <-> boxname of side b: one to one on all names that it accepts.
 
@@ -45,7 +49,7 @@ class Renaming:
         partner, _ = self._partner(boxname, side)
         back, taken = self._partner(partner, side.other)
         if back != boxname:
-            raise BadName(
+            raise NoPartner(
                 f"{boxname} of side {side.value} has no partner: {partner} of side {side.other.value} belongs to {back}"
                 f" ({taken})"
             )
@@ -67,7 +71,7 @@ class Renaming:
 class MappedNames:
     """The names of the store of side b, by what side a calls them. BadName where either refuses a name."""
 
-    def __init__(self, names: Names, renaming: Renaming) -> None:
+    def __init__(self, names: Names | MappedNames, renaming: Renaming) -> None:
         self._names = names
         self._renaming = renaming
 

@@ -68,6 +68,7 @@ class Failure:
     hint: str = ""
     gone: bool = False  # vanished or changed since it was listed: not an error, the next run sees it
     alone: bool = False  # a batch was refused as a whole: try its members one by one
+    shared: bool = False  # not this one's own fault: whatever is tried there now fails
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why}"

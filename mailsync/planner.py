@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 from . import across, differ, guard, look, renames, spelling
@@ -28,7 +29,7 @@ from .model import (
 )
 from .msinfo.text import Memory
 from .names import BadName, Patterns, check, order
-from .plan import BoxPlan, Plan, Rename
+from .plan import BoxPlan, Change, Held, Plan, Rename, Step
 from .stores import Contents, Store
 from .wording import did_you_mean
 
@@ -87,7 +88,9 @@ class Planner:
     options: Options
     cache: Cache
     debug: Callable[[str], None] = lambda text: None
+    waits: Callable[[Boxname, Step], str] = lambda boxname, step: ""  # why a step is not tried now
     unreadable: list[tuple[Boxname, Side, Failure]] = field(default_factory=list)
+    nameless: list[tuple[Side, Failure]] = field(default_factory=list)
     found: dict[Boxname, Found] = field(default_factory=dict)
     _same: dict[Side, bool] = field(default_factory=lambda: dict.fromkeys(Side, True))
     _lists: dict[Side, bool] = field(default_factory=dict)
@@ -100,6 +103,7 @@ class Planner:
         self._lists = {s: any(info.selectable for info in contents[s].boxes.values()) for s in Side}
         for side in Side:
             self.debug(self.stores[side].told(contents[side]))
+            self.nameless += [(side, failure) for failure in contents[side].nameless.values()]
         unseen = [(name, why, c) for c in contents.values() for name, why in c.failed.items() if self._is_chosen(name)]
         failed = {name: why for name, why, c in unseen if name not in c.strays}
         left_out = {name: why.why for name, why, c in unseen if name in c.strays}
@@ -277,7 +281,8 @@ class Planner:
         case = Case(boxname, found, seen, self._policy(missing), recorded)
         if any((unmeasured := differ.unmeasured(case)).values()):
             case = replace(case, listings=look.measured(self.stores, names, found, unmeasured))
-        plan = replace(differ.diff(case, look.facts(self.stores, names, differ.questions(case))), rename=rename)
+        plan = differ.diff(case, look.facts(self.stores, names, differ.questions(case)))
+        plan = replace(plan, rename=rename, changes=tuple(map(partial(self._without_waiting, boxname), plan.changes)))
         quiet = {side: _quiet(plan, side, case) for side in Side}
         unreadable = {side: [Uid(failure.what) for failure in found[side].unreadable] for side in Side}
         identity = {side: found[side].identity for side in Side}
@@ -293,6 +298,14 @@ class Planner:
             and (plan.remains or boxname not in self._levels[side])
         )
         return replace(plan, exists=bool(on), create=create)
+
+    def _without_waiting(self, boxname: Boxname, change: Change) -> Change:
+        held = tuple(Held(step, why) for step in change.steps if (why := self.waits(boxname, step)))
+        if not held:
+            return change
+        waiting = [one.step for one in held]
+        steps = tuple(step for step in change.steps if step not in waiting)
+        return replace(change, steps=steps, held=change.held + held)
 
     def _may_go(self, plan: BoxPlan) -> bool:
         """-D: the box is empty on both sides, or will be."""

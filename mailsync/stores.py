@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from .config.values import StoreConfig
 from .drivers.contract import Box, Driver
 from .errors import StoreError
+from .mapping import MappedNames, NoPartner, Renaming
 from .model import BoxInfo, Boxname, Failure, Mailbox
 from .names import BadName, Names, Patterns
 from .spec import server_part
@@ -22,6 +23,7 @@ class Contents:
     failed: Mapping[Boxname, Failure]  # there is something, but it cannot be listed; all names below it likewise
     strays: frozenset[Boxname]  # those of `failed` that are no mail
     unwanted: Mapping[Boxname, str]  # what the store leaves out, and why
+    nameless: Mapping[Mailbox, Failure] = field(default_factory=dict)  # what the channel has no name for
 
     def failure(self, boxname: Boxname) -> Failure | None:
         """Why nothing can be said of this boxname; None if its presence or absence is sure."""
@@ -38,7 +40,7 @@ class Store:
 
     config: StoreConfig
     driver: Driver
-    names: Names
+    names: Names | MappedNames
     patterns: Patterns
     texts: Sequence[str]  # of the patterns
 
@@ -46,15 +48,25 @@ class Store:
     def name(self) -> str:
         return self.config.name
 
+    def mapped(self, pairs: Sequence[tuple[str, str]]) -> Store:
+        """The store as side b of a channel that calls its mailboxes otherwise."""
+        return replace(self, names=MappedNames(self.names, Renaming(pairs))) if pairs else self
+
     def contents(self) -> Contents:
         """All names of the store, or StoreError."""
         boxes: dict[Boxname, BoxInfo] = {}
         failed: dict[Boxname, Failure] = {}
         strays: set[Boxname] = set()
         unwanted: dict[Boxname, str] = {}
+        nameless: dict[Mailbox, Failure] = {}
         for info in self.driver.boxes(self.texts):
             try:
                 boxname = self.names.boxname(info.mailbox)
+            except NoPartner as err:
+                nameless[info.mailbox] = Failure(
+                    info.mailbox, str(err), "Leave it out with `pat !NAME`, or map it, too."
+                )
+                continue
             except BadName as err:
                 raise StoreError(f"store {self.name}: {err}", "Give the store a pat and a prefix that fit.") from err
             if info.unwanted:
@@ -65,7 +77,7 @@ class Store:
                     strays.add(boxname)
             else:
                 boxes[boxname] = info
-        return Contents(boxes, failed, frozenset(strays), unwanted)
+        return Contents(boxes, failed, frozenset(strays), unwanted, nameless)
 
     def told(self, contents: Contents) -> str:
         """What was found, for -d."""
@@ -103,8 +115,8 @@ class Store:
         self.driver.rename(self.mailbox(old), self.mailbox(new))
 
     @contextmanager
-    def trash(self) -> Iterator[Box]:
-        """The mailbox for what is deleted, open; made if it is not there."""
+    def trash(self, boxname: Boxname) -> Iterator[Box]:
+        """The mailbox for what is deleted from a box, whichever that is; open, and made if it is not there."""
         mailbox = Mailbox(self.config.delete.trash)
         if self.driver.find(mailbox) is None:
             self.driver.create(mailbox)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..errors import MailsyncError
-from ..model import Boxname, Failure, Head, Listing, MessageId, Side, Uid
+from ..model import DELETED, Boxname, Failure, Head, Listing, MessageId, Side, Uid
 from ..plan import BoxDone, BoxPlan, Copy, Delete, Done, Failed, Outcome, SetFlags, Step
 
 Heads = Mapping[tuple[Side, Uid], Head]
@@ -64,6 +64,21 @@ class Restored:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class MassDeletion:
+    """More deletions on a side than the guard lets pass."""
+
+    limit: int
+    counts: Mapping[Side, int]
+    by_box: Mapping[Boxname, Mapping[Side, int]]
+    seen: Mapping[Boxname, int]  # messages remembered of each box
+
+    @property
+    def sides(self) -> list[Side]:
+        """Where there are too many."""
+        return [side for side in Side if self.counts[side] > self.limit]
+
+
 @dataclass(slots=True)
 class Summary:
     """A run in numbers."""
@@ -91,6 +106,9 @@ class Report(Protocol):
     def listed(self, listed: Listed) -> None: ...
     def removed(self, boxname: Boxname, mailboxes: Sequence[tuple[str, Failure | None]]) -> None:
         """-D: the box, and each mailbox that was removed with it, or why it was not."""
+
+    def may_delete(self, deletion: MassDeletion) -> bool:
+        """Ask the user, where one is there to be asked."""
 
     def restored(self, restored: Restored) -> None: ...
 
@@ -127,12 +145,13 @@ def in_words(boxname: Boxname, outcome: Done | Failed, names: Mapping[Side, str]
     """What came of one step, for -d."""
     step = outcome.step
     match step:
-        case Copy(to=to, flags=flags):
-            what = f"copied to {names[to]} with [{' '.join(sorted(flags))}]"
+        case Copy(to=to, flags=flags, near=near):
+            way = f"{'moved' if near.goes else 'copied'} from {near.boxname} in" if near else "copied to"
+            what = f"{way} {names[to]} with [{' '.join(sorted(flags))}]"
         case SetFlags(on=on, add=add, remove=remove):
             what = f"flags +[{' '.join(sorted(add))}] -[{' '.join(sorted(remove))}] in {names[on]}"
-        case Delete(on=on, why=why):
-            what = f"deleted in {names[on]}, because {why.value}"
+        case Delete(on=on, why=why, marks=marks):
+            what = f"{f'marked {DELETED}' if marks else 'deleted'} in {names[on]}, because {why.value}"
     failed = f": failed, {outcome.failure.why}" if isinstance(outcome, Failed) else ""
     return f"{boxname}: {step.entry.uid} {step.entry.id} {what}{failed}"
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import MailsyncError
 from ..model import Boxname, Failure, MessageId, Side
-from ..plan import BoxPlan, Change, Copy, Delete, Done, Failed, SetFlags, Step
-from . import BoxResult, Compared, Listed, Summary, in_words, traced
+from ..plan import BoxPlan, Change, Copy, Delete, Done, Failed, SetFlags, Step, Why, mark
+from . import BoxResult, Compared, Listed, MassDeletion, Restored, Summary, in_words, traced
 from .columns import ID, fit, message
 from .out import Out
 from .printable import printable, printable_lines
@@ -30,6 +30,7 @@ class Classic:
     debugging: bool = False
     progress: Progress = field(default_factory=NoProgress)
     colour: bool = False
+    ask: Callable[[str], str] | None = None  # a user at a terminal; gives the answer
     _names: dict[Side, str] = field(default_factory=dict)
     _heading: str = ""  # printed before the first line; with -q, only if there is one
     _simulate: bool = False
@@ -40,6 +41,9 @@ class Classic:
             case "sync":
                 self._names = {Side.A: shown[1], Side.B: shown[2]}
                 self._heading = f'Synchronizing stores "{shown[1]}" <-> "{shown[2]}"...\n'
+            case "undo":
+                self._names = {Side.A: shown[1], Side.B: shown[2]}
+                self._heading = f"Putting back what the run of {shown[3]} has deleted...\n"
             case "diff":
                 self._heading = f'Comparing store "{shown[1]}" <-> "{shown[1]}"...\n'
                 self._names = dict.fromkeys(Side, shown[1])
@@ -63,7 +67,7 @@ class Classic:
             )
         for done in result.boxes():
             if done.failure:
-                what = f"{result.plan.boxname}: cannot be created in {self._names[done.on]}: {done.failure.why}"
+                what = f"{result.plan.boxname}: cannot be {done.what}d in {self._names[done.on]}: {done.failure.why}"
                 self.problem(what, done.failure.hint)
 
     def removed(self, boxname: Boxname, mailboxes: Sequence[tuple[str, Failure | None]]) -> None:
@@ -75,9 +79,11 @@ class Classic:
 
     def _box(self, result: BoxResult) -> Iterator[str]:
         plan, boxname, done = result.plan, printable(result.plan.boxname), result.done()
-        for created in result.boxes():
-            if created.what == "create" and self._simulate:
-                yield f"Creating {boxname} in {self._names[created.on]}\n"
+        for made in result.boxes():
+            if made.what == "create" and self._simulate:
+                yield f"Creating {boxname} in {self._names[made.on]}\n"
+            if made.what == "rename" and plan.rename and not made.failure:
+                yield f"Renaming {printable(plan.rename.old)} to {boxname} in {self._names[made.on]}\n"
         yield f"\n *** {boxname} ***\n\n" if self.details else f"{boxname}: "
         for side in Side:
             duplicates = [step for step in plan.duplicates if step.on is side]
@@ -86,9 +92,12 @@ class Classic:
         yield from self._arrivals(result)
         yield "\n"
         for to in (Side.B, Side.A):
-            copied = sum(isinstance(step, Copy) and step.to is to for step in done)
-            if copied:
+            copies = [step for step in done if isinstance(step, Copy) and step.to is to]
+            if copied := sum(not step.near for step in copies):
                 yield f"{copied} copied {self._names[to.other]}->{self._names[to]}.\n"
+            for goes, word in ((True, "moved"), (False, "copied")):
+                if near := sum(step.near is not None and step.near.goes is goes for step in copies):
+                    yield f"{near} {word} within {self._names[to]}.\n"
         for side in Side:
             flagged = sum(isinstance(step, SetFlags) and step.on is side for step in done)
             if flagged:
@@ -110,7 +119,7 @@ class Classic:
 
     def _arrivals(self, result: BoxResult) -> Iterator[str]:
         """Copies and changed flags, each with -m; messages left out on purpose always."""
-        failed = {id(outcome.step) for outcome in result.failed()}
+        failed = {mark(outcome.step) for outcome in result.failed()}
         done = result.done()
         for to in (Side.B, Side.A):
             arrow = "->" if to is Side.B else "<-"
@@ -122,14 +131,16 @@ class Classic:
                 if self.details:
                     for step in change.steps:
                         if isinstance(step, Copy) and step.to is to:
-                            yield self._message(result, "copyfail" if id(step) in failed else "copied", arrow, step)
+                            done_as = "moved" if step.near and step.near.goes else "copied"
+                            yield self._message(result, "copyfail" if mark(step) in failed else done_as, arrow, step)
         if self.details:
             for step in done:
                 if isinstance(step, SetFlags):
                     yield self._message(result, "flags", "->" if step.on is Side.B else "<-", step)
 
     def _departures(self, result: BoxResult) -> Iterator[str]:
-        done = sorted((step for step in result.done() if isinstance(step, Delete)), key=_id)
+        gone = [step for step in result.done() if isinstance(step, Delete) and step.why is not Why.MOVED]
+        done = sorted(gone, key=_id)
         failed = sorted((o.step for o in result.failed() if isinstance(o.step, Delete)), key=_id)
         if self.details:
             for side, arrow in ((Side.A, "< "), (Side.B, "> ")):
@@ -140,7 +151,10 @@ class Classic:
                     if step.on is side:
                         yield self._message(result, "deletefail", "", step, with_id=False)
         for side in Side:
-            count = sum(step.on is side for step in done)
+            marked = sum(step.on is side and step.marks for step in done)
+            if marked:
+                yield f"Marked {marked} mail{'s' if marked > 1 else ''} as deleted in store {self._names[side]}\n"
+            count = sum(step.on is side and not step.marks for step in done)
             if count:
                 yield f"Expunged {count} mail{'s' if count > 1 else ''} in store {self._names[side]}\n"
 
@@ -187,6 +201,25 @@ class Classic:
                 id = _shown_id(entry.id) if self.ids else ""
                 text += f"{lead}{id}{message(listed.heads.get((Side.A, entry.uid)))}\n"
         self._print(text)
+
+    def may_delete(self, deletion: MassDeletion) -> bool:
+        if self.ask is None:
+            return False
+        self.progress.pause()
+        for side in deletion.sides:
+            self.err.line(
+                f"{deletion.counts[side]} messages would be deleted from store {self._names[side]}, more than"
+                f" max_delete {deletion.limit}:"
+            )
+            for boxname, counts in deletion.by_box.items():
+                if counts[side]:
+                    of = f"{counts[side]:>7} of {deletion.seen[boxname]}"
+                    self.err.line(f"{of:<20}  {printable(boxname)}")
+        return self.ask("Delete them? [y/N] ").strip().lower() in ("y", "yes")
+
+    def restored(self, restored: Restored) -> None:
+        messages = f"{restored.count} message{'' if restored.count == 1 else 's'}"
+        self._print(f"{printable(restored.boxname)}: {messages} put back into store {printable(restored.store)}.\n")
 
     # ---- all modes ---------------------------------------------------------------------------------------------------
 

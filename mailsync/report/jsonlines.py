@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import MailsyncError
 from ..header import address, decoded, first
 from ..model import Boxname, Failure, Head, Side
 from ..plan import BoxDone, Copy, Delete, Done, Failed, SetFlags, Step
-from . import BoxResult, Compared, Listed, Summary, in_words, traced
+from . import BoxResult, Compared, Listed, MassDeletion, Restored, Summary, in_words, traced
 from .out import Out
 
 Value = object
@@ -31,6 +31,10 @@ class JsonLines:
             case "sync":
                 self._names = {Side.A: names[1], Side.B: names[2]}
                 self._tell("begin", mode=verb, channel=names[0], stores=list(names[1:]), simulate=simulate)
+            case "undo":
+                self._names = {Side.A: names[1], Side.B: names[2]}
+                stores, when = list(names[1:3]), names[3]
+                self._tell("begin", mode=verb, channel=names[0], stores=stores, of=when, simulate=simulate)
             case "diff":
                 self._names = dict.fromkeys(Side, names[1])
                 self._tell("begin", mode=verb, channel=names[0], stores=[names[1]])
@@ -43,7 +47,8 @@ class JsonLines:
         for outcome in result.outcomes:
             match outcome:
                 case BoxDone(on=on, what=what, failure=failure):
-                    self._tell(what, box=boxname, store=self._names[on], **_failure(failure))
+                    old = {"from": result.plan.rename.old} if what == "rename" and result.plan.rename else {}
+                    self._tell(what, box=boxname, store=self._names[on], **old, **_failure(failure))
                 case Done(step=step):
                     self._step(result, step, None)
                 case Failed(step=step, failure=failure):
@@ -62,8 +67,9 @@ class JsonLines:
     def _of(self, step: Step) -> tuple[str, str, dict[str, Value]]:
         details: dict[str, Value] = {"id": step.entry.id}
         match step:
-            case Copy(flags=flags):
-                return "copy", self._names[step.on], details | {"flags": sorted(flags)}
+            case Copy(flags=flags, near=near):
+                details |= {"flags": sorted(flags)} | ({"from": near.boxname} if near else {})
+                return "move" if near and near.goes else "copy", self._names[step.on], details
             case SetFlags(add=add, remove=remove):
                 return "flags", self._names[step.on], details | {"add": sorted(add), "remove": sorted(remove)}
             case Delete(why=why):
@@ -90,6 +96,12 @@ class JsonLines:
             for entry in listed.listing.entries:
                 head = listed.heads.get((Side.A, entry.uid))
                 self._tell("message", box=listed.boxname, id=entry.id, flags=sorted(entry.flags), **_head(head))
+
+    def may_delete(self, deletion: MassDeletion) -> bool:
+        return False
+
+    def restored(self, restored: Restored) -> None:
+        self._tell("restore", box=restored.boxname, store=restored.store, count=restored.count)
 
     def expect(self, steps: int) -> None: ...
 
@@ -123,14 +135,18 @@ class JsonLines:
         self._tell(
             "end",
             copied=by_store(summary.copied),
+            moved=by_store(summary.moved),
             flagged=by_store(summary.flagged),
             deleted=by_store(summary.deleted),
             failed=summary.failed,
             held=summary.held,
         )
 
+    def emit(self, event: Mapping[str, Value]) -> None:
+        self.out.line(json.dumps(event))
+
     def _tell(self, event: str, **values: Value) -> None:
-        self.out.line(json.dumps({"event": event, **values}))
+        self.emit({"event": event, **values})
 
 
 def _failure(failure: Failure | None) -> dict[str, Value]:

@@ -1,0 +1,36 @@
+"""What came true in a run, as the events of --json: for hooks, which get it as a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from . import Summary
+from .jsonlines import JsonLines, Value
+from .out import Out
+
+KINDS = frozenset({"copy", "move", "flags", "delete", "create", "rename", "remove"})
+
+
+@dataclass
+class Changes(JsonLines):
+    """Keeps them; prints nothing."""
+
+    out: Out = field(default_factory=lambda: Out(None))
+    events: list[Mapping[str, Value]] = field(default_factory=list)
+
+    def emit(self, event: Mapping[str, Value]) -> None:
+        if event["event"] in KINDS and event.get("ok"):
+            self.events.append(event)
+
+
+def numbers(summary: Summary) -> dict[str, int]:
+    """What a hook finds in its environment."""
+    return {
+        "copied": sum(summary.copied.values()),
+        "moved": sum(summary.moved.values()),
+        "flagged": sum(summary.flagged.values()),
+        "deleted": sum(summary.deleted.values()),
+        "failed": summary.failed,
+        "held": summary.held,
+    }

@@ -1,0 +1,237 @@
+"""Runs of channels, made from configuration and command line: stores, msinfo, lock, cache, what is kept, hooks."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from datetime import time as time_of_day
+from functools import partial
+
+from .channel import Channel
+from .config import ChannelConfig, Config, StoreConfig
+from .errors import MailsyncError, UsageError
+from .guard import COUNTED
+from .hooks import Changes as Changed
+from .hooks import Hooks
+from .identity import identify
+from .kept import DAY, Kept, KeptRun
+from .ledger import Ledger
+from .model import Identify, Side
+from .msinfo.mailbox import Msinfo
+from .opening import Opener
+from .plan import Why
+from .planner import Options
+from .removal import Removal
+from .report import Report, Summary
+from .report.headers import Telling
+from .secrets import Vault
+from .state import cache_file, kept_directory, ledger_file, run_lock
+from .stores import Store
+from .undo import undo
+
+KEEP_DAYS = 7  # what was deleted from a store on this machine, if the channel does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A channel, or some boxes of it."""
+
+    channel: ChannelConfig
+    only: tuple[str, ...] = ()  # patterns of boxnames; () = all
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Makes runs, as the command line wants them, of which `report` is told."""
+
+    config: Config
+    options: Namespace
+    opener: Opener
+    vault: Vault
+    report: Report
+
+    def sync(self, target: Target) -> int:
+        """Synchronize a channel, with its hooks. Returns the exit code."""
+        channel = target.channel
+        options = self._run_options(target)
+        if options.simulate:
+            return code_of(self._sync(target, options, None))
+        with run_lock(channel.name, self._place(target)):
+            hooks = Hooks(channel.name, (channel.a, channel.b), channel.pre_sync, channel.post_sync, channel.on_change)
+            hooks.before()
+            if not (channel.post_sync or channel.on_change):
+                return code_of(self._sync(target, options, None))
+            return self._between_hooks(target, options, hooks)
+
+    def undo(self, target: Target) -> int:
+        """Put back what the last run deleted that deleted anything. Returns the exit code."""
+        channel = target.channel
+        with run_lock(channel.name, self._place(target)):
+            last = self._kept(target).last()
+            if last is None:
+                raise MailsyncError(
+                    f"nothing that a run of channel {channel.name} has deleted is kept",
+                    "How long it is kept says keep_deleted in the configuration; what is in a trash can be moved back.",
+                )
+            self.ask(target, *self.stores_of(target))
+            with self._opened(target) as stores:
+                names = [channel.name, *(stores[side].name for side in Side), last.when]
+                self.report.begin("undo", names, simulate=self.options.simulate)
+                summary = undo(stores, last, self.identify(), self.report, simulate=self.options.simulate)
+                self.report.end(summary)
+        return code_of(summary)
+
+    # ---- what a run is made of ---------------------------------------------------------------------------------------
+
+    def stores_of(self, target: Target) -> list[StoreConfig]:
+        return [self.config.stores[name] for name in (target.channel.a, target.channel.b)]
+
+    def ask(self, target: Target, *stores: StoreConfig) -> None:
+        """Have the secrets that are needed for these stores, and for msinfo."""
+        self.vault.ask_now(stores)
+        self.vault.ask_now_for_msinfo(target.channel, self.stores_of(target))
+
+    def store(self, target: Target, store: StoreConfig) -> AbstractContextManager[Store]:
+        """One store of a channel, by the names that the channel has for its mailboxes."""
+        return self._store(target, store, Side.A if store.name == target.channel.a else Side.B)
+
+    @contextmanager
+    def msinfo(self, target: Target) -> Iterator[Msinfo]:
+        with self.opener.msinfo(target.channel, self.stores_of(target)) as (driver, mailbox):
+            yield Msinfo(driver, mailbox, target.channel.name, self.options.id_type)
+
+    def identify(self) -> Identify:
+        rule = identify(self.options.id_type)
+        if self.options.verbose_ids or self.options.verbose_parse:
+            return Telling(rule, self.report, ids=self.options.verbose_ids, junk=self.options.verbose_parse)
+        return rule
+
+    def _sync(self, target: Target, options: Options, noted: Report | None) -> Summary:
+        channel, place = target.channel, self._place(target)
+        self.ask(target, *self.stores_of(target))
+        ledger = Ledger(ledger_file(channel.name, place))
+        if self.options.retry:
+            ledger.clear()
+        kept = self._kept(target)
+        with self._opened(target) as stores, self.msinfo(target) as msinfo:
+            removals = self._removals(target, stores, kept.begin(time.time()))
+            run = Channel(
+                channel.name,
+                stores,
+                msinfo,
+                self.identify(),
+                self.report,
+                options,
+                cache_file(channel.name, place),
+                removals=removals,
+                ledger=ledger,
+                noted=noted,
+            )
+            summary = run.sync()
+        if not options.simulate:
+            days = channel.keep_deleted
+            kept.expire(time.time() - (KEEP_DAYS if days is None else days) * DAY)
+        return summary
+
+    def _between_hooks(self, target: Target, options: Options, hooks: Hooks) -> int:
+        """post_sync runs after a run that failed, too; not after one that was stopped."""
+        from .report.changes import Changes, numbers  # few channels need it
+
+        changes, summary = Changes(), Summary()
+        try:
+            summary = self._sync(target, options, changes)
+            code = code_of(summary)
+        except MailsyncError as error:
+            self._run_after(hooks, error.code, changes.events, numbers(summary))
+            raise
+        failed = self._run_after(hooks, code, changes.events, numbers(summary))
+        return code or (1 if failed else 0)
+
+    def _run_after(self, hooks: Hooks, code: int, events: Changed, numbers: Mapping[str, int]) -> bool:
+        failures = hooks.after(code, events, numbers)
+        for failure in failures:
+            self.report.problem(str(failure), failure.hint)
+        return bool(failures)
+
+    @contextmanager
+    def _opened(self, target: Target) -> Iterator[dict[Side, Store]]:
+        a, b = self.stores_of(target)
+        with self._store(target, a, Side.A) as one, self._store(target, b, Side.B) as other:
+            yield {Side.A: one, Side.B: other}
+
+    @contextmanager
+    def _store(self, target: Target, store: StoreConfig, side: Side) -> Iterator[Store]:
+        # A mailbox is made only where both the store and the channel allow it.
+        config = store if side in target.channel.create else replace(store, create=False)
+        with self.opener.store(config) as opened:
+            yield opened.mapped(target.channel.map) if side is Side.B else opened
+
+    def _removals(self, target: Target, stores: Mapping[Side, Store], run: KeptRun) -> dict[Side, Removal]:
+        """What becomes of messages that this run deletes."""
+        days = target.channel.keep_deleted
+        removals: dict[Side, Removal] = {}
+        for side, store in stores.items():
+            if trash := store.config.delete.trash:
+                noted = None if days == 0 else partial(run.note_trash, side, store.name, trash)
+                removals[side] = Removal(store.trash, f"trash {trash}", COUNTED, noted)
+            elif days or (days is None and not store.config.server):
+                place = partial(run.place, side, store.name)
+                removals[side] = Removal(place, "what is kept for --undo", (*COUNTED, Why.REPLACED))
+        return removals
+
+    def _kept(self, target: Target) -> Kept:
+        return Kept(kept_directory(target.channel.name, self._place(target)))
+
+    def _place(self, target: Target) -> str:
+        return self.opener.place(target.channel.msinfo)
+
+    def _run_options(self, target: Target) -> Options:
+        channel, options = target.channel, self.options
+        return Options(
+            simulate=options.simulate,
+            copy_deleted=options.copy_deleted,
+            delete=not options.no_delete,
+            remove_empty=options.delete_empty,
+            sizelimit=channel.sizelimit,
+            duplicates=channel.duplicates,
+            expunge_all=channel.expunge_all,
+            max_delete=channel.max_delete,
+            allow_mass_delete=options.allow_mass_delete,
+            only=target.only,
+            exclude=channel.exclude,
+            oldest=_oldest(channel, time.time()),
+            changed=_changed(channel, push=options.push, pull=options.pull),
+        )
+
+
+def code_of(summary: Summary) -> int:
+    """The exit code of a run that came to its end."""
+    return 4 if summary.held else 1 if summary.failed else 0
+
+
+def _changed(channel: ChannelConfig, *, push: bool, pull: bool) -> frozenset[Side]:
+    """The sides that a run changes."""
+    if not (push or pull):
+        return channel.direction
+    side = Side.B if push else Side.A
+    if side not in channel.direction:
+        option, store = ("--push", channel.b) if push else ("--pull", channel.a)
+        raise UsageError(
+            f"channel {channel.name} does not change store {store}, as {option} would",
+            "Its direction says so in the configuration.",
+        )
+    return frozenset({side})
+
+
+def _oldest(channel: ChannelConfig, now: float) -> int | None:
+    """The limits of age as a time, in seconds since the epoch; None: there is none."""
+    limits = []
+    if channel.maxage:
+        limits.append(int(now) - channel.maxage * DAY)
+    if channel.since:
+        limits.append(int(datetime.combine(channel.since, time_of_day.min).timestamp()))
+    return max(limits, default=None)
