@@ -12,7 +12,7 @@ from typing import Self
 
 from mailsync.channel import Channel
 from mailsync.config import StoreConfig
-from mailsync.drivers.contract import Box, Driver, Wanted
+from mailsync.drivers.contract import Box, Driver, Transfers, Wanted
 from mailsync.drivers.memory import Bytes, Memory
 from mailsync.identity import examine, identify
 from mailsync.model import (
@@ -147,6 +147,25 @@ class CutBox:
         for uid in uids:
             self.switch()
             yield from self.box.expunge([uid])
+
+    def reaches(self, to: Box) -> bool:
+        return isinstance(self.box, Transfers) and self.box.reaches(unwrapped(to))
+
+    def copy(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        assert isinstance(self.box, Transfers)
+        for uid in uids:
+            self.switch()
+            yield from self.box.copy([uid], unwrapped(to))
+
+    def move(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        assert isinstance(self.box, Transfers)
+        for uid in uids:
+            self.switch()
+            yield from self.box.move([uid], unwrapped(to))
+
+
+def unwrapped(box: Box) -> Box:
+    return box.box if isinstance(box, CutBox) else box
 
 
 @dataclass

@@ -116,7 +116,14 @@ class Identifies(Protocol):
 
 @runtime_checkable
 class Transfers(Protocol):
-    """Optional: messages go to another mailbox of the same store without passing through us."""
+    """Optional: messages go to another mailbox without passing through us.
 
-    def copy(self, uids: Sequence[Uid], to: Mailbox) -> Iterator[Appended | Failure]: ...
-    def move(self, uids: Sequence[Uid], to: Mailbox) -> Iterator[Appended | Failure]: ...
+    One answer per uid, in order, about the message in the new place, with those of its flags that this one holds. Each
+    uid is given once. Cut off at any moment, a message is there, at most twice; the next run sees both.
+    """
+
+    def reaches(self, to: Box) -> bool:
+        """Whether `copy` and `move` can go to this other box, which is open to be written."""
+
+    def copy(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]: ...
+    def move(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]: ...

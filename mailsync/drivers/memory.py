@@ -95,6 +95,21 @@ class MemoryBox:
         for uid in uids:
             yield uid if self.kept.pop(uid, None) else _gone(uid)
 
+    def reaches(self, to: Box) -> bool:
+        return isinstance(to, MemoryBox) and to is not self
+
+    def copy(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        assert isinstance(to, MemoryBox)
+        for uid in uids:
+            stored = self.kept.get(uid)
+            yield Appended(uid, to.deliver(stored.raw, stored.flags, stored.date)) if stored else _gone(uid)
+
+    def move(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        for uid in uids:
+            for answer in self.copy([uid], to):
+                self.kept.pop(uid, None)
+                yield answer
+
 
 @dataclass
 class Memory:
