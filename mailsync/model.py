@@ -187,6 +187,15 @@ class Head:
     date: int
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What tells, but for its bytes, whether a message is the same as another."""
+
+    uid: Uid
+    size: int  # bytes on the wire: as its body tells
+    date: int  # internal date, seconds since the epoch
+
+
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 

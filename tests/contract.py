@@ -34,6 +34,7 @@ from mailsync.model import (
     Head,
     Listing,
     Mailbox,
+    Measured,
     Message,
     MessageId,
     Uid,
@@ -372,6 +373,21 @@ class DriverContract:
                 assert [NEW_YEAR + 3, NEW_YEAR] == [head.date for head in got if isinstance(head, Head)]
             assert ["<3@x>", "<0@x>"] == [MSGID(head.header) for head in got if isinstance(head, Head)]
 
+    def test_message_is_measured_without_being_read(self) -> None:
+        with self.connect() as driver:
+            mails = [Mail(ODD[name], date=NEW_YEAR - n) for n, name in enumerate(ODD) if name not in self.cannot_hold]
+            uids = put(driver, self.name("a"), mails)
+
+            with driver.open(self.name("a"), write=False) as box:
+                measured = list(box.measure([uids[1], *uids]))
+                fetched = [
+                    Measured(got.uid, got.body.size(wire=True), got.date)
+                    for got in box.fetch(uids)
+                    if isinstance(got, Message)
+                ]
+
+            assert [fetched[1], *fetched] == measured
+
     def test_mailbox_opened_to_read_is_not_changed(self) -> None:
         with self.connect() as driver:
             box = self.name("a")
@@ -385,6 +401,7 @@ class DriverContract:
                     assert isinstance(got, Message)
                     b"".join(got.body.chunks(wire=True))
                 list(opened.heads(uids))
+                list(opened.measure(uids))
 
             assert before == self.trace(box)
 
@@ -411,6 +428,7 @@ class DriverContract:
                 assert [] == list(box.expunge([]))
                 assert [] == list(box.fetch([]))
                 assert [] == list(box.heads([]))
+                assert [] == list(box.measure([]))
 
     def test_append_pulls_each_message_once_as_it_goes(self) -> None:
         pulled: list[int] = []
@@ -599,8 +617,9 @@ class DriverContract:
             with driver.open(self.name("a"), write=False) as box:
                 got = [isinstance(one, Message) or _done(one) for one in box.fetch(uids)]
                 heads = [isinstance(one, Head) or _done(one) for one in box.heads(uids)]
+                measured = [isinstance(one, Measured) or _done(one) for one in box.measure(uids)]
 
-            assert [True, None, True] == got == heads
+            assert [True, None, True] == got == heads == measured
 
     def test_unknown_uid_is_gone_and_the_others_are_expunged(self) -> None:
         with self.connect() as driver:

@@ -33,6 +33,7 @@ from mailsync.model import (
     Identify,
     Listing,
     Mailbox,
+    Measured,
     Message,
     MessageId,
     Side,
@@ -128,6 +129,11 @@ class FarBox:
         for uid in uids:
             self.passes("heads")
             yield from self.box.heads([uid])
+
+    def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
+        for uid in uids:
+            self.passes("measure")
+            yield from self.box.measure([uid])
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         for batch in [list(messages)] if self.line.ahead else ([message] for message in messages):

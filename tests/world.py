@@ -27,6 +27,7 @@ from mailsync.model import (
     Line,
     Listing,
     Mailbox,
+    Measured,
     Message,
     Side,
     Uid,
@@ -132,6 +133,9 @@ class CutBox:
 
     def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
         return self.box.heads(uids)
+
+    def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
+        return self.box.measure(uids)
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         for message in messages:

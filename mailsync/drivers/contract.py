@@ -19,6 +19,7 @@ from ..model import (
     Known,
     Listing,
     Mailbox,
+    Measured,
     Message,
     MessageId,
     Token,
@@ -99,6 +100,9 @@ class Box(Protocol):
     def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]: ...
     def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
         """Header blocks and dates, unread marks untouched: to show a message, or to look at it again."""
+
+    def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
+        """Exact sizes and dates, as `fetch` tells them; no message comes over the wire for that, or into memory."""
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]: ...
     def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]: ...

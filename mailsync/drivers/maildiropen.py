@@ -14,7 +14,7 @@ from functools import cache, cached_property, partial
 from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
-from ..model import Appended, Failure, FlagChange, Flags, Head, Holds, Message, Uid
+from ..model import Appended, Failure, FlagChange, Flags, Head, Holds, Measured, Message, Uid
 from . import delivery, files
 from .contract import Box
 from .flags import FlagsReader, add_keywords, change_letters, letter_table, split_name, without_letter
@@ -73,6 +73,9 @@ class OpenMaildir:
             except OSError as err:
                 head = files.failure(uid, err)
             yield head
+
+    def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
+        return files.measured(self.fetch(uids))
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         return delivery.deliver(messages, temporary=self._temporary, place=self._place, fsync=self._box.fsync)

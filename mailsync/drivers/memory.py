@@ -22,6 +22,7 @@ from ..model import (
     Identify,
     Listing,
     Mailbox,
+    Measured,
     Message,
     Uid,
 )
@@ -75,6 +76,11 @@ class MemoryBox:
         for uid in uids:
             stored = self.kept.get(uid)
             yield Head(uid, header_of(stored.raw), stored.date) if stored else _gone(uid)
+
+    def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
+        for uid in uids:
+            stored = self.kept.get(uid)
+            yield Measured(uid, Bytes(stored.raw).size(wire=True), stored.date) if stored else _gone(uid)
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         for message in messages:

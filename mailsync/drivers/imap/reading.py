@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from ...errors import Lost
-from ...model import NONE, Failure, Head, Holds, Identify, Mailbox, Message, MessageId, Uid
+from ...model import NONE, Failure, Head, Holds, Identify, Mailbox, Measured, Message, MessageId, Uid
 from . import answers, changes, sets
 from .body import ServerBody
 from .listing import ways
@@ -19,6 +19,7 @@ AT_ONCE = 500  # messages of one FETCH: what is lost on the way if its reader go
 TRIES = 3  # of reading on after a connection broke, without a message in between
 
 T = TypeVar("T")
+Make: TypeAlias = Callable[[Fetched], T | Failure | None]
 
 
 class Host(Protocol):
@@ -69,10 +70,10 @@ class OpenBox:
         return self._at.validity
 
     def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
-        def message(told: Fetched) -> Message | Failure:
+        def message(told: Fetched) -> Message | Failure | None:
             uid = Uid(str(told.uid))
             if told.body is None:
-                return Failure(uid, "the server gives no content of it")
+                return Failure(uid, "the server gives no content of it") if told.empty else None
             date = int(time.time()) if told.date is None else told.date
             body = ServerBody(told.body)
             return Message(uid, told.flags or NONE, date, body, head=body.head())
@@ -80,26 +81,34 @@ class OpenBox:
         return self._each(uids, b"(UID FLAGS INTERNALDATE BODY.PEEK[])", message)
 
     def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
-        def head(told: Fetched) -> Head | Failure:
+        def head(told: Fetched) -> Head | Failure | None:
             uid = Uid(str(told.uid))
             if told.body is None:
-                return Failure(uid, "the server gives no header of it")
+                return Failure(uid, "the server gives no header of it") if told.empty else None
             return Head(uid, ServerBody(told.body).head(), told.date or 0)
 
         return self._each(uids, b"(UID INTERNALDATE BODY.PEEK[HEADER])", head)
+
+    def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
+        def measured(told: Fetched) -> Measured | None:
+            return (
+                None if told.size is None or told.date is None else Measured(Uid(str(told.uid)), told.size, told.date)
+            )
+
+        return self._each(uids, b"(UID RFC822.SIZE INTERNALDATE)", measured)
 
     def ids(self, uids: Sequence[Uid], identify: Identify) -> Mapping[Uid, MessageId]:
         found: dict[Uid, MessageId] = {}
         left = sorted({int(uid) for uid in uids})
         for what, read in ways(identify):
-            for told in self._each([Uid(str(uid)) for uid in left], b"(UID BODY.PEEK[%s])" % what, _as_it_is):
+            for told in self._each([Uid(str(uid)) for uid in left], b"(UID BODY.PEEK[%s])" % what, _with_body):
                 if isinstance(told, Fetched) and told.body is not None and (id := read(told.body)) is not None:
                     found[Uid(str(told.uid))] = id
             left = [uid for uid in left if str(uid) not in found]
         return found
 
-    def _each(self, uids: Sequence[Uid], items: bytes, make: Callable[[Fetched], T | Failure]) -> Iterator[T | Failure]:
-        """One answer for each uid, in order."""
+    def _each(self, uids: Sequence[Uid], items: bytes, make: Make[T]) -> Iterator[T | Failure]:
+        """One answer for each uid, in order. `make` gives None for what is not the answer that was asked for."""
         left = [int(uid) for uid in uids]
         tries = 0
         while left:
@@ -116,9 +125,7 @@ class OpenBox:
                 self._host.wait(tries, lost)
             left = left[done:]
 
-    def _read(
-        self, conn: Connection, uids: Sequence[int], items: bytes, make: Callable[[Fetched], T | Failure]
-    ) -> Iterator[T | Failure]:
+    def _read(self, conn: Connection, uids: Sequence[int], items: bytes, make: Make[T]) -> Iterator[T | Failure]:
         # One command at a time: Dovecot answers two FETCHes together, and only then says that the first is over.
         for run in sets.ascending(uids):
             for some in _parts(run, AT_ONCE):
@@ -132,7 +139,7 @@ class OpenBox:
         tag: bytes,
         uids: Sequence[int],
         items: bytes,
-        make: Callable[[Fetched], T | Failure],
+        make: Make[T],
     ) -> Iterator[T | Failure]:
         """Servers answer in ascending order: whoever is passed over is not there any more."""
         at = 0
@@ -145,7 +152,8 @@ class OpenBox:
             told = fetched(response)
             if told.uid is None:
                 continue
-            if told.body is None and not told.empty:
+            answer = make(told)
+            if answer is None:
                 named.add(told.uid)  # somebody changes its flags; or the server knows it, and has nothing to show
                 continue
             while at < len(uids) and uids[at] < told.uid:
@@ -153,7 +161,7 @@ class OpenBox:
                 at += 1
             if at < len(uids) and uids[at] == told.uid:
                 at += 1
-                yield make(told)
+                yield answer
         end = conn.result(tag)
         if end.ok or at == len(uids):
             yield from map(passed_over, uids[at:])
@@ -173,7 +181,7 @@ class OpenBox:
         uids: Sequence[int],
         there: Sequence[int],
         items: bytes,
-        make: Callable[[Fetched], T | Failure],
+        make: Make[T],
     ) -> Iterator[T | Failure]:
         """An answer for each of the uids, of which only these are `there`."""
         answers_there = self._read(conn, there, items, make)
@@ -189,8 +197,8 @@ class OpenBox:
         return conn
 
 
-def _as_it_is(told: Fetched) -> Fetched:
-    return told
+def _with_body(told: Fetched) -> Fetched | None:
+    return told if told.body is not None or told.empty else None
 
 
 def _parts(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
