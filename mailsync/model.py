@@ -191,11 +191,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a message weighs, exactly, and its internal date."""
+    """What tells, but for its bytes, whether a message is the same as another."""
 
     uid: Uid
-    size: int  # bytes on the wire
-    date: int  # seconds since the epoch
+    size: int  # bytes on the wire: as its body tells
+    date: int  # internal date, seconds since the epoch
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------

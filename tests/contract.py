@@ -7,13 +7,14 @@ and what it cannot do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, combinations
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Protocol, TypeVar, cast
 
 import pytest
 
-from mailsync.drivers.contract import Driver, Wanted
+from mailsync.drivers.contract import Box, Driver, Transfers, Wanted
 from mailsync.drivers.memory import Bytes
 from mailsync.errors import BoxError
 from mailsync.identity import examine
@@ -33,12 +34,13 @@ from mailsync.model import (
     Head,
     Listing,
     Mailbox,
+    Measured,
     Message,
     MessageId,
     Uid,
 )
 
-from .mail import MSGID, NEW_YEAR, ODD, Mail, digest, entries, listing, message, put, raws, read
+from .mail import MSGID, NEW_YEAR, ODD, Kept, Mail, digest, entries, listing, message, put, raws, read
 
 T = TypeVar("T")
 
@@ -63,6 +65,10 @@ class Interrupted(Exception):
     pass
 
 
+class Passes(Box, Transfers, Protocol):
+    """A mailbox from which messages go to others."""
+
+
 class DriverContract:
     """Subclass it as `TestX`, with `connect` and what differs."""
 
@@ -74,6 +80,7 @@ class DriverContract:
     cannot_name: ClassVar[frozenset[str]] = frozenset()  # keys of NAMES: refused
     pattern: ClassVar[str] = "*"  # all mailboxes of the store
     always: ClassVar[frozenset[str]] = frozenset()  # mailboxes that come by themselves
+    transfers: ClassVar[bool] = True  # messages go from one mailbox to another by themselves
     many: ClassVar[int] = 2000
 
     home: Path
@@ -366,6 +373,21 @@ class DriverContract:
                 assert [NEW_YEAR + 3, NEW_YEAR] == [head.date for head in got if isinstance(head, Head)]
             assert ["<3@x>", "<0@x>"] == [MSGID(head.header) for head in got if isinstance(head, Head)]
 
+    def test_message_is_measured_without_being_read(self) -> None:
+        with self.connect() as driver:
+            mails = [Mail(ODD[name], date=NEW_YEAR - n) for n, name in enumerate(ODD) if name not in self.cannot_hold]
+            uids = put(driver, self.name("a"), mails)
+
+            with driver.open(self.name("a"), write=False) as box:
+                measured = list(box.measure([uids[1], *uids]))
+                fetched = [
+                    Measured(got.uid, got.body.size(wire=True), got.date)
+                    for got in box.fetch(uids)
+                    if isinstance(got, Message)
+                ]
+
+            assert [fetched[1], *fetched] == measured
+
     def test_mailbox_opened_to_read_is_not_changed(self) -> None:
         with self.connect() as driver:
             box = self.name("a")
@@ -379,6 +401,7 @@ class DriverContract:
                     assert isinstance(got, Message)
                     b"".join(got.body.chunks(wire=True))
                 list(opened.heads(uids))
+                list(opened.measure(uids))
 
             assert before == self.trace(box)
 
@@ -405,6 +428,7 @@ class DriverContract:
                 assert [] == list(box.expunge([]))
                 assert [] == list(box.fetch([]))
                 assert [] == list(box.heads([]))
+                assert [] == list(box.measure([]))
 
     def test_append_pulls_each_message_once_as_it_goes(self) -> None:
         pulled: list[int] = []
@@ -593,8 +617,9 @@ class DriverContract:
             with driver.open(self.name("a"), write=False) as box:
                 got = [isinstance(one, Message) or _done(one) for one in box.fetch(uids)]
                 heads = [isinstance(one, Head) or _done(one) for one in box.heads(uids)]
+                measured = [isinstance(one, Measured) or _done(one) for one in box.measure(uids)]
 
-            assert [True, None, True] == got == heads
+            assert [True, None, True] == got == heads == measured
 
     def test_unknown_uid_is_gone_and_the_others_are_expunged(self) -> None:
         with self.connect() as driver:
@@ -682,6 +707,176 @@ class DriverContract:
             found = entries(driver, box)
             assert [uid for n, uid in enumerate(uids) if n % 4] == [entry.uid for entry in found]
             assert uids[2::4] == [entry.uid for entry in found if SEEN in entry.flags]
+
+    # ---- from one mailbox to another ---------------------------------------------------------------------------------
+
+    def test_another_mailbox_is_within_reach_where_it_is_said_so(self) -> None:
+        with self.connect() as driver:
+            for name in "ab":
+                driver.create(self.name(name))
+
+            with driver.open(self.name("a"), write=True) as a, driver.open(self.name("b"), write=True) as b:
+                assert self.transfers == (isinstance(a, Transfers) and a.reaches(b))
+                assert not (isinstance(a, Transfers) and a.reaches(a))
+
+    def test_copied_message_is_in_both_mailboxes_with_its_flags_and_date(self) -> None:
+        with self.connect() as driver:
+            uids = self._with_all_flags(driver)
+            before = self._kept(driver, "a")
+
+            with self._between(driver) as (a, b):
+                answers = list(a.copy([uids[2], uids[0]], b))
+
+            assert [uids[2], uids[0]] == [one.source for one in answers if isinstance(one, Appended)]
+            assert before == self._kept(driver, "a")
+            assert {"<old@x>", "<0@x>", "<2@x>"} == set(self._kept(driver, "b"))
+            assert [before[id] for id in ("<0@x>", "<2@x>")] == [
+                self._kept(driver, "b")[id] for id in ("<0@x>", "<2@x>")
+            ]
+            assert uids == [entry.uid for entry in entries(driver, self.name("a"))]
+            self._hold_uids(driver, answers)
+
+    def test_moved_message_is_in_the_other_mailbox_with_its_flags_and_date(self) -> None:
+        with self.connect() as driver:
+            uids = self._with_all_flags(driver)
+            before = self._kept(driver, "a")
+
+            with self._between(driver) as (a, b):
+                answers = list(a.move([uids[2], uids[0]], b))
+
+            assert [uids[2], uids[0]] == [one.source for one in answers if isinstance(one, Appended)]
+            after = self._kept(driver, "b")
+            assert {id: before[id] for id in ("<0@x>", "<2@x>")} == {id: after[id] for id in after if id != "<old@x>"}
+            assert {id: before[id] for id in before if id not in after} == self._kept(driver, "a")
+            assert [uids[1], *uids[3:]] == [entry.uid for entry in entries(driver, self.name("a"))]
+            self._hold_uids(driver, answers)
+
+    def test_moved_messages_come_last_in_the_other_mailbox(self) -> None:
+        with self.connect() as driver:
+            put(driver, self.name("b"), [Mail(message("old"))])
+            uids = put(driver, self.name("a"), [Mail(message(n), date=NEW_YEAR - n) for n in range(3)])
+
+            with self._between(driver) as (a, b):
+                list(a.move(uids, b))
+                assert all(isinstance(answer, Appended) for answer in b.append(_messages([message("new")])))
+
+            assert ["<old@x>", "<0@x>", "<1@x>", "<2@x>", "<new@x>"] == [
+                entry.id for entry in entries(driver, self.name("b"))
+            ]
+
+    def test_mailbox_from_which_all_was_moved_is_still_there(self) -> None:
+        with self.connect() as driver:
+            driver.create(self.name("b"))
+            uids = put(driver, self.name("a"), [Mail(message(n)) for n in range(3)])
+
+            with self._between(driver) as (a, b):
+                assert [] == list(a.move([], b)) == list(a.copy([], b))
+                list(a.move(uids, b))
+
+            assert {"a", "b"} == self._names(self.connect())
+            assert ([], 3) == (entries(driver, self.name("a")), len(entries(driver, self.name("b"))))
+
+    def test_copies_and_what_was_moved_are_changed_in_the_open_mailbox(self) -> None:
+        with self.connect() as driver:
+            driver.create(self.name("b"))
+            uids = put(driver, self.name("a"), [Mail(message(n)) for n in range(4)])
+
+            with self._between(driver) as (a, b):
+                arrived = [*a.copy(uids[:2], b), *a.move(uids[2:], b)]
+                new = [one.uid for one in arrived if isinstance(one, Appended) and one.uid is not None]
+                list(b.set_flags([FlagChange(uid, frozenset({FLAGGED})) for uid in new[::2]]))
+                assert new[3:] == list(b.expunge(new[3:]))
+                assert [_told(one) for one in b.fetch(new[:1])] == [(new[0], digest(message(0)))]
+                assert uids[:1] == list(a.expunge(uids[:1]))
+
+            assert {"<1@x>": NONE} == {one.id: one.flags for one in entries(driver, self.name("a"))}
+            assert {"<0@x>": frozenset({FLAGGED}), "<1@x>": NONE, "<2@x>": frozenset({FLAGGED})} == {
+                one.id: one.flags for one in entries(driver, self.name("b"))
+            }
+            assert [digest(message(n)) for n in range(3)] == self._digests(driver, self.name("b"))
+
+    def test_flags_that_somebody_sets_meanwhile_go_along(self) -> None:
+        with self.connect() as driver, self.connect() as other:
+            driver.create(self.name("b"))
+            uids = put(driver, self.name("a"), [Mail(message(n)) for n in range(2)])
+
+            with self._between(driver) as (a, b):
+                assert [NONE, NONE] == [one.flags for one in a.fetch(uids) if isinstance(one, Message)]
+                new = driver.holds(self.name("a")).of({SEEN, "New"})
+                with other.open(self.name("a"), write=True) as theirs:
+                    list(theirs.set_flags([FlagChange(uid, new) for uid in uids]))
+                list(a.copy(uids[:1], b))
+                list(a.move(uids[1:], b))
+
+            assert [new, new] == [one.flags for one in entries(self.connect(), self.name("b"))]
+
+    def test_unknown_uid_is_gone_and_the_others_are_moved(self) -> None:
+        with self.connect() as driver:
+            driver.create(self.name("b"))
+            uids = self._with_one_taken_away(self.name("a"))
+
+            with self._between(driver) as (a, b):
+                copied = [isinstance(one, Appended) or _done(one) for one in a.copy(uids, b)]
+                moved = [isinstance(one, Appended) or _done(one) for one in a.move(uids, b)]
+
+            assert [True, None, True] == copied == moved
+            assert [[], 2 * [digest(message(0)), digest(message(2))]] == [
+                self._digests(driver, self.name(name)) for name in "ab"
+            ]
+
+    def test_message_put_in_the_place_of_another_is_not_moved(self) -> None:
+        with self.connect() as driver, self.connect() as other:
+            driver.create(self.name("b"))
+            uids = put(driver, self.name("a"), [Mail(message(n)) for n in range(2)])
+
+            with self._between(driver) as (a, b):
+                with other.open(self.name("a"), write=True) as theirs:
+                    list(theirs.expunge(uids[1:]))
+                put(other, self.name("a"), [Mail(message("new"))])
+                answers = [*a.copy(uids[1:], b), *a.move(uids[1:], b)]
+
+            assert [None, None] == [_done(answer) for answer in answers]
+            assert [["<0@x>", "<new@x>"], []] == [[one.id for one in entries(driver, self.name(name))] for name in "ab"]
+
+    def test_thousands_of_messages_are_moved(self) -> None:
+        with self.connect() as driver:
+            driver.create(self.name("b"))
+            uids = put(driver, self.name("a"), [Mail(message(n)) for n in range(self.many)])
+
+            with self._between(driver) as (a, b):
+                answers = list(a.move(uids[::2], b))
+
+            assert uids[::2] == [one.source for one in answers if isinstance(one, Appended)]
+            assert uids[1::2] == [one.uid for one in entries(driver, self.name("a"))]
+            assert [f"<{n}@x>" for n in range(0, self.many, 2)] == [one.id for one in entries(driver, self.name("b"))]
+
+    @contextmanager
+    def _between(self, driver: Driver) -> Iterator[tuple[Passes, Box]]:
+        if not self.transfers:
+            pytest.skip("messages are read and appended")
+        with driver.open(self.name("a"), write=True) as a, driver.open(self.name("b"), write=True) as b:
+            assert isinstance(a, Transfers)
+            yield cast(Passes, a), b
+
+    def _with_all_flags(self, driver: Driver) -> list[Uid]:
+        """Five messages in `a`, with flags and dates; and another in `b`, which has keywords of its own."""
+        driver.create(self.name("a"))
+        holds = driver.holds(self.name("a"))
+        put(driver, self.name("b"), [Mail(message("old"), holds.of({"Old", "Work"}))])
+        some = [{SEEN, "Work", "NonJunk"}, {DRAFT}, {FLAGGED, ANSWERED, "$Label1"}, {SEEN}, NONE]
+        return put(
+            driver,
+            self.name("a"),
+            [Mail(message(n), holds.of(flags), NEW_YEAR - 86400 * n) for n, flags in enumerate(some)],
+        )
+
+    def _kept(self, driver: Driver, name: str) -> dict[str, Kept]:
+        return {one.id: one for one in read(driver, self.name(name))}
+
+    def _hold_uids(self, driver: Driver, answers: Sequence[Appended | Failure]) -> None:
+        """What is said of the uids in the other mailbox is true."""
+        ids = {entry.uid: entry.id for entry in entries(driver, self.name("b"))}
+        assert ["<2@x>", "<0@x>"] == [ids[one.uid] for one in answers if isinstance(one, Appended) and one.uid]
 
     # ---- helpers -----------------------------------------------------------------------------------------------------
 

@@ -8,12 +8,10 @@ from typing import ClassVar
 
 import pytest
 
-from mailsync.drivers.contract import Transfers
 from mailsync.drivers.imap.store import ImapStore
-from mailsync.model import NONE, SEEN, Appended, Failure, Mailbox
+from mailsync.model import Mailbox
 
 from .contract import DATES, DriverContract
-from .mail import Mail, entries, message, put
 from .servers import Login, Server, matrix, server
 from .servers.stores import store_on
 
@@ -28,8 +26,6 @@ class ImapContract(DriverContract):
     cannot_name = NO_TEXT
     always = frozenset({"INBOX"})
     many = 1000
-
-    copies_flags: ClassVar[bool] = True  # with COPY
 
     server: Server
     login: Login
@@ -62,43 +58,6 @@ class ImapContract(DriverContract):
 
     def name(self, *levels: str) -> Mailbox:
         return Mailbox(self.server.prefix + self.server.delimiter.join(levels))
-
-    # ---- what only servers can ---------------------------------------------------------------------------------------
-
-    def test_messages_are_copied_and_moved_to_another_mailbox_without_coming_here(self) -> None:
-        with self.connect() as driver:
-            a, b = self.name("a"), self.name("b")
-            uids = put(driver, a, [Mail(message(n), frozenset({SEEN})) for n in range(4)])
-            driver.create(b)
-
-            with driver.open(a, write=True) as box:
-                assert isinstance(box, Transfers)
-                copied = list(box.copy(uids[:2], b))
-                moved = list(box.move([uids[3], uids[2]], b))
-
-            assert [uids[0], uids[1], uids[3], uids[2]] == [
-                one.source for one in (*copied, *moved) if isinstance(one, Appended)
-            ]
-            assert ["<0@x>", "<1@x>"] == [one.id for one in entries(driver, a)]
-            arrived = {one.id: one.flags for one in entries(driver, b)}
-            assert {f"<{n}@x>": frozenset({SEEN}) if self.copies_flags else NONE for n in range(4)} == arrived
-
-    def test_message_that_is_gone_is_not_moved_and_nor_is_its_neighbour(self) -> None:
-        with self.connect() as driver:
-            a, b = self.name("a"), self.name("b")
-            uids = self._with_one_taken_away(a)
-            driver.create(b)
-
-            with driver.open(a, write=True) as box:
-                assert isinstance(box, Transfers)
-                [copied] = box.copy([uids[1]], b)
-                [moved] = box.move([uids[1]], b)
-
-            assert isinstance(copied, Failure)
-            assert isinstance(moved, Failure)
-            assert copied.gone
-            assert moved.gone
-            assert [[uids[0], uids[2]], []] == [[one.uid for one in entries(driver, name)] for name in (a, b)]
 
 
 class DovecotContract(ImapContract):
@@ -155,6 +114,5 @@ class TestImap4d(ImapContract):
     cannot_hold = NO_MESSAGE | {"no-colon"}
     # A NUL ends the message; and what is no header field becomes one.
     changes = frozenset({"nul", "nul-in-header", "from-in-header", "quoted-from-first", "folded-first"})
-    copies_flags = False
     stays_itself = False  # UIDVALIDITY is kept in the first message
     many = 100

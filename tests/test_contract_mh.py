@@ -7,3 +7,4 @@ from .local_contract import LocalContract
 
 class TestMh(LocalContract):
     format = "mh"
+    transfers = False

@@ -42,6 +42,7 @@ from mailsync.model import (
     FlagChange,
     Holds,
     Mailbox,
+    Measured,
     Message,
     Uid,
 )
@@ -648,6 +649,37 @@ def test_message_without_content_is_a_failure_and_not_gone() -> None:
 
     assert isinstance(three, Message)
     assert [False, False] == [each.gone for each in (one, two) if isinstance(each, Failure)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_messages_are_measured_however_a_server_answers(shape: Mapping[str, int]) -> None:
+    with FakeServer(EVERYTHING, **shape) as server:  # type: ignore[arg-type]
+        fill(server, b"x", "1", "two", "3")
+        server.script.append(Trap(rb"UID FETCH", Inject(b"* 2 FETCH (UID 2 FLAGS (\\Seen))\r\n", 1)))
+        with opened(server) as driver, driver.open(X, write=False) as box:
+            server.store[b"x"].remove(3)
+            two, gone, one = box.measure([Uid("2"), Uid("3"), Uid("1")])
+
+    assert [Measured(Uid(uid), len(wire(message(name))), NEW_YEAR) for uid, name in (("1", "1"), ("2", "two"))] == [
+        one,
+        two,
+    ]
+    assert isinstance(gone, Failure)
+    assert gone.gone
+    assert 0 == server.count("BODY")
+
+
+def test_message_without_a_date_is_not_measured_and_not_gone() -> None:
+    with FakeServer(EVERYTHING) as server:
+        fill(server, b"x", "1", "2")
+        without_first = Edit(lambda answer: re.sub(rb'INTERNALDATE "[^"]*"', b"FLAGS ()", answer, count=1))
+        server.script.append(Trap(rb"UID FETCH", without_first))
+        with opened(server) as driver, driver.open(X, write=False) as box:
+            first, second = box.measure([Uid("1"), Uid("2")])
+
+    assert isinstance(first, Failure)
+    assert not first.gone
+    assert isinstance(second, Measured)
 
 
 def test_header_of_megabytes_spoils_nothing() -> None:

@@ -200,10 +200,14 @@ def idling(*answers: str) -> Callable[[Peer], None]:
 
 def test_6_uids_of_copies_are_known(fake: FakeServer) -> None:
     fake.store.create(b"other").uidnext = 41
-    with store(fake.port, ALICE) as ours, ours.open(INBOX, write=True) as box:
+    with (
+        store(fake.port, ALICE) as ours,
+        ours.open(INBOX, write=True) as box,
+        ours.open(Mailbox("other"), write=True) as other,
+    ):
         assert isinstance(box, Transfers)
-        copied = list(box.copy([Uid("1"), Uid("3")], Mailbox("other")))
-        [moved] = box.move([Uid("2")], Mailbox("other"))
+        copied = list(box.copy([Uid("1"), Uid("3")], other))
+        [moved] = box.move([Uid("2")], other)
 
     assert ["41", "42", "43"] == [one.uid for one in (*copied, moved) if isinstance(one, Appended)]
     with theirs(fake.port, *PAIR) as client:

@@ -15,7 +15,7 @@ from hypothesis.stateful import rule
 
 from mailsync.channel import Channel
 from mailsync.copying import send
-from mailsync.drivers.contract import Box, Driver, Wanted
+from mailsync.drivers.contract import Box, Driver, Transfers, Wanted
 from mailsync.drivers.memory import Memory, MemoryBox
 from mailsync.errors import Lost, Replaced
 from mailsync.identity import key
@@ -34,6 +34,7 @@ from mailsync.model import (
     Identify,
     Listing,
     Mailbox,
+    Measured,
     Message,
     MessageId,
     Side,
@@ -130,6 +131,11 @@ class FarBox:
             self.passes("heads")
             yield from self.box.heads([uid])
 
+    def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
+        for uid in uids:
+            self.passes("measure")
+            yield from self.box.measure([uid])
+
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         for batch in [list(messages)] if self.line.ahead else ([message] for message in messages):
             answers: list[Appended | Failure] = []
@@ -152,6 +158,27 @@ class FarBox:
             self.passes("expunge")
             [answer] = self.box.expunge([uid])
             self.passes("expunge")
+            yield answer
+
+    def reaches(self, to: Box) -> bool:
+        return isinstance(self.box, Transfers) and isinstance(to, FarBox) and self.box.reaches(to.box)
+
+    def copy(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        assert isinstance(self.box, Transfers)
+        assert isinstance(to, FarBox)
+        for uid in uids:
+            self.passes("copy")
+            [answer] = self.box.copy([uid], to.box)
+            self.passes("copy")
+            yield answer
+
+    def move(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        assert isinstance(self.box, Transfers)
+        assert isinstance(to, FarBox)
+        for uid in uids:
+            self.passes("move")
+            [answer] = self.box.move([uid], to.box)
+            self.passes("move")
             yield answer
 
     def passes(self, what: str) -> None:

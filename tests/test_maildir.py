@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from mailsync.drivers import files
 from mailsync.drivers.formats import Local
-from mailsync.drivers.maildir import Maildir, OpenMaildir
+from mailsync.drivers.maildir import Maildir
+from mailsync.drivers.maildiropen import OpenMaildir
 from mailsync.errors import BoxError
 from mailsync.model import (
     ANSWERED,

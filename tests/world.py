@@ -138,23 +138,6 @@ class CutBox:
     def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
         return self.box.measure(uids)
 
-    def reaches(self, to: Box) -> bool:
-        return isinstance(to, CutBox) and isinstance(self.box, Transfers) and self.box.reaches(to.box)
-
-    def copy(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
-        assert isinstance(to, CutBox)
-        assert isinstance(self.box, Transfers)
-        for uid in uids:
-            self.switch()
-            yield from self.box.copy([uid], to.box)
-
-    def move(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
-        assert isinstance(to, CutBox)
-        assert isinstance(self.box, Transfers)
-        for uid in uids:
-            self.switch()
-            yield from self.box.move([uid], to.box)
-
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         for message in messages:
             self.switch()
@@ -169,6 +152,25 @@ class CutBox:
         for uid in uids:
             self.switch()
             yield from self.box.expunge([uid])
+
+    def reaches(self, to: Box) -> bool:
+        return isinstance(self.box, Transfers) and self.box.reaches(unwrapped(to))
+
+    def copy(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        assert isinstance(self.box, Transfers)
+        for uid in uids:
+            self.switch()
+            yield from self.box.copy([uid], unwrapped(to))
+
+    def move(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        assert isinstance(self.box, Transfers)
+        for uid in uids:
+            self.switch()
+            yield from self.box.move([uid], unwrapped(to))
+
+
+def unwrapped(box: Box) -> Box:
+    return box.box if isinstance(box, CutBox) else box
 
 
 @dataclass

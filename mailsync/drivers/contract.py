@@ -102,7 +102,7 @@ class Box(Protocol):
         """Header blocks and dates, unread marks untouched: to show a message, or to look at it again."""
 
     def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
-        """What each weighs exactly, and its date."""
+        """Exact sizes and dates, as `fetch` tells them; no message comes over the wire for that, or into memory."""
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]: ...
     def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]: ...

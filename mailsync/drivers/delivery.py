@@ -7,11 +7,12 @@ import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
 from ..model import Appended, Failure, Flags, Message, Uid
+from .contract import Box
 from .files import FileError, LineEnds, failure, remove, sync_directory, why, write_all
 
 BATCH = 500  # messages made durable together, or
@@ -19,6 +20,7 @@ BATCH_BYTES = 32 * 1024 * 1024
 OPEN_SHARE = 4  # a batch keeps at most one in so many of the files open that a process may: both sides may deliver
 
 T = TypeVar("T")
+D = TypeVar("D", Uid, Appended)
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:
@@ -28,14 +30,46 @@ def batches(items: Iterable[T]) -> Iterator[list[T]]:
         yield batch
 
 
-def durable(answers: list[Uid | Failure], directories: Iterable[str]) -> list[Uid | Failure]:
+def durable(answers: list[D | Failure], directories: Iterable[str]) -> list[D | Failure]:
     """The answers of a batch, after its directories are on the disk; failures if that cannot be."""
     try:
         for directory in directories:
             sync_directory(directory)
     except OSError as err:
-        return [answer if isinstance(answer, Failure) else failure(answer, err) for answer in answers]
+        return [answer if isinstance(answer, Failure) else failure(_what(answer), err) for answer in answers]
     return answers
+
+
+def carry(uids: Sequence[Uid], source: Box, to: Box, *, keep: bool) -> list[Appended | Failure]:
+    """Copy the bytes of messages to another mailbox, and remove them in the old one once they are there."""
+    unread: list[Failure | None] = []
+
+    def messages() -> Iterator[Message]:
+        for got in source.fetch(uids):
+            unread.append(got if isinstance(got, Failure) else None)
+            if isinstance(got, Message):
+                yield replace(got, flags=to.holds.of(got.flags))
+
+    arrived = iter(list(to.append(messages())))
+    copied = [next(arrived) if failure is None else failure for failure in unread]
+    return copied if keep else removed(source, copied)
+
+
+def removed(source: Box, copied: Sequence[Appended | Failure]) -> list[Appended | Failure]:
+    """The answers to a move, of which only the copies are made yet."""
+    answers = iter(list(source.expunge([copy.source for copy in copied if isinstance(copy, Appended)])))
+    return [_moved(copy, next(answers)) if isinstance(copy, Appended) else copy for copy in copied]
+
+
+def _moved(copy: Appended, answer: Uid | Failure) -> Appended | Failure:
+    # Who else removed it, too, was only faster.
+    if isinstance(answer, Failure) and not answer.gone:
+        return replace(answer, why=f"it was copied, but {answer.why}")
+    return copy
+
+
+def _what(answer: Uid | Appended) -> Uid:
+    return answer.source if isinstance(answer, Appended) else answer
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..model import Failure, Head, Identify, MessageId, Uid
+from ..model import Failure, Head, Identify, Measured, Message, MessageId, Uid
 
 CHUNK = 256 * 1024
 HEAD = 4096  # what is read first of a message
@@ -120,6 +120,18 @@ def head_of(path: str, uid: Uid) -> Head:
         return Head(uid, read_head(fd), found.st_mtime_ns // 10**9)
     finally:
         os.close(fd)
+
+
+def measured(answers: Iterable[Message | Failure]) -> Iterator[Measured | Failure]:
+    """What was fetched, measured: read in pieces and counted, because a size in a file's name may be wrong."""
+    for got in answers:
+        if isinstance(got, Failure):
+            yield got
+            continue
+        try:
+            yield Measured(got.uid, got.body.size(wire=True), got.date)
+        except FileError as err:
+            yield failure(got.uid, err)
 
 
 class LocalBody:

@@ -6,50 +6,19 @@ Keywords are Dovecot's (`dovecot-keywords`). Knows nothing of other mailboxes: `
 from __future__ import annotations
 
 import os
-import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache, cached_property, partial
-from itertools import count
 from typing import ClassVar
 
 from ..errors import BoxError
-from ..model import (
-    HIDDEN,
-    Appended,
-    Entry,
-    Failure,
-    FlagChange,
-    Flags,
-    Head,
-    Holds,
-    Identify,
-    Known,
-    Listing,
-    Mailbox,
-    Message,
-    Token,
-    Uid,
-)
-from . import delivery, files
-from .flags import (
-    FlagsReader,
-    add_keywords,
-    change_letters,
-    in_delivery_order,
-    letter_table,
-    maildir_holds,
-    parse_keywords,
-    split_name,
-    without_letter,
-)
+from ..model import HIDDEN, Entry, Failure, Holds, Identify, Known, Listing, Mailbox, Token
+from . import files
+from .flags import FlagsReader, in_delivery_order, letter_table, maildir_holds, parse_keywords
+from .maildiropen import KEYWORDS, OpenMaildir
 from .maildirscan import Names
 
-KEYWORDS = "dovecot-keywords"
 ABANDONED = 36 * 3600  # seconds; a file in tmp/ that is older belongs to nobody (maildir(5))
-
-_counter = count()
 
 
 class Maildir:
@@ -179,145 +148,6 @@ class Maildir:
                 raise BoxError(f"{self.mailbox}: a message is being delivered: {self.at('tmp', name)}")
         for name, _ in old:
             os.unlink(self.at("tmp", name))
-
-
-class OpenMaildir:
-    """The `Box` of a Maildir. Other programs deliver, rename and remove meanwhile: each file is looked for again."""
-
-    def __init__(self, box: Maildir) -> None:
-        self._box = box
-        self._table = letter_table(box.keywords())
-
-    @property
-    def holds(self) -> Holds:
-        return self._box.holds()
-
-    @property
-    def validity(self) -> str | None:
-        return self._box.validity()
-
-    @cached_property
-    def _names(self) -> Names:
-        return Names(self._box.path, self._box.mailbox)
-
-    def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
-        flags = FlagsReader(self._table)
-        for uid in uids:
-            try:
-                fd, stat = self._names.try_on(uid, files.open_message)
-            except OSError as err:
-                yield files.failure(uid, err)
-                continue
-            try:
-                body = files.LocalBody(fd, stat.st_size)
-                yield Message(uid, flags.of(self._names.where[uid]), stat.st_mtime_ns // 10**9, body)
-            finally:
-                os.close(fd)
-
-    def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
-        for uid in uids:
-            try:
-                head: Head | Failure = self._names.try_on(uid, partial(files.head_of, uid=uid))
-            except OSError as err:
-                head = files.failure(uid, err)
-            yield head
-
-    def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
-        return delivery.deliver(messages, temporary=self._temporary, place=self._place, fsync=self._box.fsync)
-
-    def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]:
-        for batch in delivery.batches(changes):
-            trouble = self._learn(flag for change in batch for flag in change.add)
-            answers = [self._homeless(change.uid, change.add, trouble) or self._change(change) for change in batch]
-            yield from self._durable(answers)
-
-    def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
-        for batch in delivery.batches(uids):
-            yield from self._durable([self._remove(uid) for uid in batch])
-
-    def _temporary(self) -> str:
-        # The parts of equal length sort in the order of delivery, which is the order of the mailbox.
-        seconds, rest = divmod(time.time_ns(), 10**9)
-        name = f"{seconds}.M{rest // 1000:06}P{os.getpid()}Q{next(_counter)}.{_host()}"
-        return f"{self._box.path}/tmp/{name}"
-
-    def _place(self, batch: Sequence[delivery.Staged]) -> Sequence[Uid | Failure]:
-        trouble = self._learn(flag for staged in batch for flag in staged.flags)
-        answers = [self._homeless(staged.source, staged.flags, trouble) or self._deliver(staged) for staged in batch]
-        return self._durable(answers)
-
-    def _deliver(self, staged: delivery.Staged) -> Uid | Failure:
-        uid = Uid(f"{os.path.basename(staged.path)},S={staged.size},W={staged.wire_size}")
-        letters = change_letters("", staged.flags, (), self._table)
-        where = f"cur/{uid}{self._names.separator}{letters}" if letters else f"new/{uid}"
-        try:
-            os.rename(staged.path, self._box.at(where))
-        except OSError as err:
-            return files.failure(staged.source, err)
-        self._names.where[uid] = where
-        return uid
-
-    def _change(self, change: FlagChange) -> Uid | Failure:
-        def rename(path: str) -> str:
-            old = split_name(os.path.basename(path))
-            is_new = os.path.basename(os.path.dirname(path)) == "new"
-            has = "" if is_new else old.letters
-            letters = change_letters(has, change.add, change.remove, self._table)
-            if set(letters) == set(has):
-                return self._names.where[change.uid]
-            where = "cur/" + "".join((old.unique, old.separator or self._names.separator, letters, old.extra))
-            os.rename(path, self._box.at(where))
-            return where
-
-        return self._act(change.uid, rename)
-
-    def _remove(self, uid: Uid) -> Uid | Failure:
-        def unlink(path: str) -> None:
-            os.unlink(path)
-            for link in self._names.links.get(uid, ()):
-                with suppress(FileNotFoundError):
-                    os.unlink(self._box.at(link))
-
-        return self._act(uid, unlink)
-
-    def _act(self, uid: Uid, act: Callable[[str], str | None]) -> Uid | Failure:
-        """Rename or remove the file of a message; `act` gives where it is then."""
-        if uid in self._names.twins:
-            return Failure(uid, f"{self._names.twins[uid]} has the unique name of another message")
-        try:
-            where = self._names.try_on(uid, act)
-        except OSError as err:
-            return files.failure(uid, err)
-        if where is None:
-            del self._names.where[uid]
-        else:
-            self._names.where[uid] = where
-        return uid
-
-    def _learn(self, flags: Iterable[str]) -> str:
-        """Give new keywords a letter before any file name carries it. Why some have none, if so."""
-        if not (new := without_letter(set(flags), self._table)):
-            return ""
-        try:
-            in_use = self._names.letters()
-            files.rewrite(self._box.at(KEYWORDS), lambda text: add_keywords(text, new, in_use), fsync=self._box.fsync)
-        except OSError as err:
-            return f"{KEYWORDS}: {files.why(err)}"
-        finally:
-            self._table = letter_table(self._box.keywords())
-        return "a Maildir has room for 26 keywords without blanks"
-
-    def _homeless(self, uid: Uid, flags: Flags, trouble: str) -> Failure | None:
-        lost = without_letter(flags, self._table)
-        return Failure(uid, f"keyword {lost[0]} cannot be kept: {trouble}") if lost else None
-
-    def _durable(self, answers: list[Uid | Failure]) -> list[Uid | Failure]:
-        return delivery.durable(answers, [self._box.at("cur"), self._box.at("new")] if self._box.fsync else ())
-
-
-@cache
-def _host() -> str:
-    return socket.gethostname().replace("/", r"\057").replace(":", r"\072")
 
 
 def _bookkeeping(name: str) -> bool:

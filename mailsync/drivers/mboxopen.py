@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from ..errors import BoxError
-from ..model import HIDDEN, Appended, Entry, Failure, FlagChange, Head, Holds, Identify, Known, Message, Uid
-from .files import FileError, sync_directory, to_wire, why, write_all
+from ..model import HIDDEN, Appended, Entry, Failure, FlagChange, Head, Holds, Identify, Known, Measured, Message, Uid
+from .files import FileError, measured, sync_directory, to_wire, why, write_all
 from .locks import Lock
 from .mboxkept import State, keep, kept
 from .mboxscan import Contents, Edit, forget
@@ -121,6 +121,9 @@ class MboxBox:
                 yield Head(uid, header, self._date(span))
             else:
                 yield _gone(uid)
+
+    def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
+        return measured(self.fetch(uids))
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         left = iter(messages)

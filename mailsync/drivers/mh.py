@@ -29,6 +29,7 @@ from ..model import (
     Known,
     Listing,
     Mailbox,
+    Measured,
     Message,
     Token,
     Uid,
@@ -214,6 +215,9 @@ class OpenMh:
             except OSError as err:
                 head = files.failure(uid, err)
             yield head
+
+    def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
+        return files.measured(self.fetch(uids))
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         return delivery.deliver(messages, temporary=self._temporary, place=self._place, fsync=self._box.fsync)

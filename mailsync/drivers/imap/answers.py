@@ -35,4 +35,6 @@ def advice(answer: Status) -> str:
             return "A sizelimit in the channel leaves such messages out without an error."
         case b"NOPERM" | b"NOINFERIORS":
             return "Does this account have the right to?"
+        case b"TRYCREATE":
+            return "That mailbox has just gone; the next run looks again."
     return ""

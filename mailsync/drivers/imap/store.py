@@ -55,7 +55,7 @@ class ImapStore:
         self._names: set[Mailbox] = set()  # of mailboxes that are there
         self._holds: dict[Mailbox, Holds] = {}
         self._touched: dict[Mailbox, set[int]] = {}
-        self.keeps_flags: bool | None = None
+        self.keeps_flags: dict[bytes, bool] = {}
 
     def __enter__(self) -> Self:
         return self

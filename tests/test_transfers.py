@@ -1,0 +1,323 @@
+"""Messages that go from one local mailbox to another: by a new name where that can be, and always first the new one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from mailsync.drivers.contract import Transfers
+from mailsync.drivers.local import LocalStore
+from mailsync.model import ANSWERED, FLAGGED, NONE, SEEN, Appended, Failure, FlagChange, Mailbox, Uid
+
+from .mail import NEW_YEAR, Mail, entries, local, maildir, message, put, raws, read
+
+A, B = Mailbox("Mail/a"), Mailbox("Mail/b")
+Act = Callable[[], object]
+
+
+@pytest.fixture
+def store(home: Path) -> LocalStore:
+    """One with an empty Maildir `b`."""
+    found = local(home, "Mail/*", format="maildir")
+    found.create(B)
+    return found
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """On another file system."""
+    if not os.access("/dev/shm", os.W_OK) or os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("no other file system here")
+    with TemporaryDirectory(dir="/dev/shm") as path:
+        yield Path(path)
+
+
+def transfer(
+    verb: str, source: LocalStore, uids: Sequence[Uid], to: LocalStore | None = None
+) -> list[Appended | Failure]:
+    """From `a` to `b`."""
+    with source.open(A, write=True) as a, (to or source).open(B, write=True) as b:
+        assert isinstance(a, Transfers)
+        assert a.reaches(b)
+        return list(a.copy(uids, b) if verb == "copy" else a.move(uids, b))
+
+
+def uids(store: LocalStore, mailbox: Mailbox = A) -> list[Uid]:
+    return [entry.uid for entry in entries(store, mailbox)]
+
+
+def messages(path: Path) -> list[Path]:
+    return sorted(file for part in ("cur", "new") for file in (path / part).iterdir())
+
+
+# ---- Maildir -------------------------------------------------------------------------------------------------------
+
+
+def test_moved_message_is_the_same_file_under_a_new_name(home: Path, store: LocalStore) -> None:
+    put(store, A, [Mail(message(), frozenset({SEEN}))])
+    [old] = messages(home / A)
+    os.utime(old, ns=(0, 86400 * 10**9 + 123456789))
+    before = old.stat()
+
+    [answer] = transfer("move", store, uids(store))
+
+    [new] = messages(home / B)
+    after = new.stat()
+    assert isinstance(answer, Appended)
+    assert (f"{answer.uid}:2,S", []) == (new.name, messages(home / A))
+    assert old.name.partition(".")[2] != new.name.partition(".")[2]
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    size = len(message())
+    assert f",S={size},W={size + message().count(bytes([10]))}:2,S" == new.name[new.name.index(",") :]
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("1.a.x:2,", ",S={size}:2,"),
+        ("1.a.x,S={size}:2,", ",S={size}:2,"),
+        ("1.a.x,S={size},W=7:2,", ",S={size},W=7:2,"),
+        ("1.a.x,W=7:2,", ",S={size}:2,"),
+        ("1.a.x,S=9,W=7:2,", ",S={size}:2,"),
+    ],
+)
+def test_name_tells_sizes_as_far_as_they_are_known(home: Path, store: LocalStore, name: str, wanted: str) -> None:
+    size = str(len(message()))
+    maildir(home / A)
+    (home / A / "cur" / name.replace("{size}", size)).write_bytes(message())
+
+    transfer("move", store, uids(store))
+
+    [new] = messages(home / B)
+    assert new.name.endswith(wanted.replace("{size}", size))
+    assert new.name.count(",") == wanted.count(",")
+
+
+def test_copy_is_a_link_and_yet_a_message_of_its_own(home: Path, store: LocalStore) -> None:
+    put(store, A, [Mail(message(n), frozenset({SEEN})) for n in range(2)])
+
+    transfer("copy", store, uids(store))
+    assert [2] * 4 == [file.stat().st_nlink for box in (A, B) for file in messages(home / box)]
+    transfer("copy", store, uids(store)[:1])  # a second time
+    with store.open(B, write=True) as b:
+        first, second, third = uids(store, B)
+        list(b.set_flags([FlagChange(first, frozenset({FLAGGED}), frozenset({SEEN}))]))
+        assert [second] == list(b.expunge([second]))
+    with store.open(A, write=True) as a:
+        assert uids(store)[:1] == list(a.expunge(uids(store)[:1]))
+
+    seen, flagged = frozenset({SEEN}), frozenset({FLAGGED})
+    assert {"<1@x>": seen} == {one.id: one.flags for one in entries(store, A)}
+    assert {first: flagged, third: seen} == {one.uid: one.flags for one in entries(store, B)}
+    assert [message(0)] * 2 == raws(store, B)
+
+
+def test_copy_of_a_copy_is_moved_back_and_all_are_there(home: Path, store: LocalStore) -> None:
+    put(store, A, [Mail(message())])
+    transfer("copy", store, uids(store))
+
+    with store.open(A, write=True) as a, store.open(B, write=True) as b:
+        assert isinstance(b, Transfers)
+        assert all(isinstance(answer, Appended) for answer in b.move(uids(store, B), a))
+
+    assert ([message()] * 2, []) == (raws(store, A), raws(store, B))
+
+
+@pytest.mark.parametrize("verb", ["move", "copy"])
+def test_message_that_nobody_has_seen_stays_new(home: Path, store: LocalStore, verb: str) -> None:
+    [seen] = maildir(home / A, message(1))
+    (home / A / "new" / "1.new.x").write_bytes(message(2))
+
+    transfer(verb, store, uids(store))
+
+    assert [("cur", "<1@x>"), ("new", "<2@x>")] == [
+        (file.parent.name, one.id)
+        for file, one in zip(messages(home / B), sorted(entries(store, B), key=lambda one: one.id), strict=True)
+    ]
+    assert seen.name != messages(home / B)[0].name
+
+
+def test_keywords_have_the_letters_of_the_other_maildir(home: Path, store: LocalStore) -> None:
+    put(store, A, [Mail(message(1), frozenset({"Work", "Home"}))])
+    put(store, B, [Mail(message(2), frozenset({"Other", "work"}))])
+
+    transfer("move", store, uids(store))
+
+    assert "0 Other\n1 work\n2 Home\n" == (home / B / "dovecot-keywords").read_text()
+    assert [{"Other", "work"}, {"work", "Home"}] == [one.flags for one in entries(store, B)]
+
+
+def test_letter_that_came_since_the_mailbox_was_opened_is_understood(home: Path, store: LocalStore) -> None:
+    put(store, A, [Mail(message())])
+    with store.open(A, write=True) as a, store.open(B, write=True) as b:
+        list(a.heads(uids(store)))
+        with store.open(A, write=True) as other:
+            list(other.set_flags([FlagChange(uids(store)[0], frozenset({"Late"}))]))
+        assert isinstance(a, Transfers)
+        list(a.move(uids(store), b))
+
+    assert [{"Late"}] == [one.flags for one in entries(store, B)]
+
+
+def test_keyword_for_which_there_is_no_room_stays_behind(home: Path, store: LocalStore) -> None:
+    full = {f"k{n}" for n in range(26)}
+    put(store, A, [Mail(message(1), frozenset({SEEN, "k3", "Work"}))])
+    put(store, B, [Mail(message(2), frozenset(full))])
+
+    [answer] = transfer("move", store, uids(store))
+
+    assert isinstance(answer, Appended)
+    assert [full, {SEEN, "k3"}] == [one.flags for one in entries(store, B)]
+
+
+@pytest.mark.usefixtures("ordinary")
+def test_keyword_that_cannot_be_written_down_keeps_the_message_where_it_is(home: Path, store: LocalStore) -> None:
+    put(store, A, [Mail(message(n), flags) for n, flags in enumerate((frozenset({"Work"}), NONE))])
+    (home / B).chmod(0o500)
+
+    answers = transfer("move", store, uids(store))
+
+    (home / B).chmod(0o700)
+    assert [True, False] == [isinstance(answer, Failure) for answer in answers]
+    assert [["<0@x>"], ["<1@x>"]] == [[one.id for one in entries(store, box)] for box in (A, B)]
+
+
+def test_all_names_of_a_moved_message_go(home: Path, store: LocalStore) -> None:
+    [file] = maildir(home / A, message())
+    os.link(file, home / A / "new" / file.name.partition(":")[0])
+
+    [answer] = transfer("move", store, uids(store))
+
+    assert isinstance(answer, Appended)
+    assert ([], 1) == (messages(home / A), messages(home / B)[0].stat().st_nlink)
+
+
+def test_two_messages_of_one_name_stay_where_they_are(home: Path, store: LocalStore) -> None:
+    [file] = maildir(home / A, message(1))
+    (home / A / "new" / file.name.partition(":")[0]).write_bytes(message(2))
+
+    answers = transfer("move", store, uids(store)) + transfer("copy", store, uids(store))
+
+    assert all(isinstance(answer, Failure) and not answer.gone for answer in answers)
+    assert (2, []) == (len(messages(home / A)), messages(home / B))
+
+
+@pytest.mark.parametrize("verb", ["move", "copy"])
+def test_message_that_is_a_link_becomes_a_file(home: Path, store: LocalStore, verb: str) -> None:
+    maildir(home / A)
+    (home / "Mail" / "store").write_bytes(message())
+    (home / A / "cur" / "1.a.x:2,S").symlink_to("../../store")
+
+    [answer] = transfer(verb, store, uids(store))
+
+    [new] = messages(home / B)
+    assert isinstance(answer, Appended)
+    assert (False, message()) == (new.is_symlink(), new.read_bytes())
+    assert [{SEEN}] == [one.flags for one in entries(store, B)]
+    assert (message(), verb == "copy") == ((home / "Mail" / "store").read_bytes(), bool(messages(home / A)))
+
+
+def test_message_comes_to_another_file_system(home: Path, elsewhere: Path, store: LocalStore) -> None:
+    flags = [frozenset({SEEN, "Work"}), NONE, frozenset({ANSWERED})]
+    put(store, A, [Mail(message(n), some, NEW_YEAR + n) for n, some in enumerate(flags)])
+    far = local(elsewhere, "Mail/*", format="maildir")
+    put(far, B, [Mail(message("old"), frozenset({"Old"}))])
+    before, some = read(store, A), uids(store)
+
+    [copied] = transfer("copy", store, some[2:], far)
+    moved = transfer("move", store, [some[1], Uid("none"), some[0]], far)
+
+    assert isinstance(copied, Appended)
+    assert [some[1], True, some[0]] == [one.source if isinstance(one, Appended) else one.gone for one in moved]
+    assert (before, before[2:]) == ([one for one in read(far, B) if one.id != "<old@x>"], read(store, A))
+    assert [] == list((elsewhere / B / "tmp").iterdir())
+
+
+def test_mailbox_is_within_reach_by_its_format_and_not_by_another_name_of_itself(home: Path, store: LocalStore) -> None:
+    private = local(home, "Private/*", format="maildir")
+    mbox = local(home, "Boxes/*", format="mbox")
+    put(store, A, [Mail(message())])
+    private.create(Mailbox("Private/x"))
+    mbox.create(Mailbox("Boxes/x"))
+    (home / "Mail" / "again").symlink_to("a")
+
+    with (
+        store.open(A, write=True) as a,
+        private.open(Mailbox("Private/x"), write=True) as there,
+        mbox.open(Mailbox("Boxes/x"), write=True) as other,
+        store.open(Mailbox("Mail/again"), write=True) as again,
+    ):
+        assert isinstance(a, Transfers)
+        assert [True, False, False] == [a.reaches(box) for box in (there, other, again)]
+
+
+# ---- killed --------------------------------------------------------------------------------------------------------
+
+
+CHANGES = {"os.rename", "os.link", "os.remove"}
+
+
+def killed(after: int, act: Act) -> bool:
+    """Do it in a process that is killed before its next change to a directory after so many; False if it got through.
+
+    Files that are made in tmp/ and written to are no such change: nobody sees them.
+    """
+    pid = os.fork()
+    if pid == 0:
+        left = [after]
+
+        def watch(event: str, args: object) -> None:
+            if event in CHANGES:
+                if not left[0]:
+                    os._exit(9)
+                left[0] -= 1
+
+        try:
+            sys.addaudithook(watch)
+            act()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in (0, 9)
+    return status == 9
+
+
+@pytest.mark.parametrize("far", [False, True], ids=["same file system", "another"])
+@pytest.mark.parametrize("verb", ["move", "copy"])
+def test_message_is_there_wherever_a_run_is_killed(
+    home: Path, store: LocalStore, elsewhere: Path, verb: str, far: bool
+) -> None:
+    to = local(elsewhere, "Mail/*", format="maildir") if far else store
+    expected = {f"<{n}@x>": frozenset({SEEN, f"K{n}"} if n else {}) for n in range(3)}
+    put(to, B, [Mail(message(), flags) for flags in expected.values()])
+
+    def flags(where: LocalStore, mailbox: Mailbox) -> list[tuple[str, frozenset[str]]]:
+        return [(one.id, one.flags) for one in entries(where, mailbox)]
+
+    for after in range(100):
+        for where, mailbox in ((store, A), (to, B)):
+            put(where, mailbox, [])
+            with where.open(mailbox, write=True) as box:
+                list(box.expunge(uids(where, mailbox)))
+        put(store, A, [Mail(message(n), expected[f"<{n}@x>"]) for n in range(3)])
+        wanted = uids(store)
+
+        was_killed = killed(after, lambda wanted=wanted: transfer(verb, store, wanted, to))  # type: ignore[misc]
+
+        here, there = flags(store, A), flags(to, B)
+        assert expected == dict(here) | dict(there)
+        assert all(expected[id] == flags for id, flags in here + there)
+        assert len(here) == len(set(here))
+        assert len(there) == len(set(there))
+        if verb == "move" and not far:
+            assert set(here).isdisjoint(there)
+        if not was_killed:
+            break
+    assert after >= 3
+    assert (list(expected.items()) if verb == "copy" else [], 3) == (here, len(there))
