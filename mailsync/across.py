@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from .differ import merge
-from .model import NONE, Boxname, Digest, Entry, Flags, Key, Side, Uid
+from .model import NONE, Boxname, Digest, Entry, Flags, Holds, Key, Side, Uid
 from .plan import BoxPlan, Change, Copy, Delete, Held, Item, Mark, Near, Plan, SetFlags, Step, Why, mark, safe_order
 from .policy import LIMITS
 
@@ -106,14 +106,19 @@ def join(plan: Plan, found: Iterable[Candidate]) -> Plan:
 
     Else a message that was moved would be gone from that store until the copy may be made.
     """
-    used = {one.place: one for one in found if one.sure or one.goes}
-    moves = {(one.source, one.copy.to, one.entry.uid) for one in used.values() if one.sure and one.goes}
+    boxes = {box.boxname: box for box in plan.boxes}
+    used = [
+        replace(one, sure=one.sure and _keeps_flags(one, boxes[one.boxname], boxes[one.source].holds[one.copy.to]))
+        for one in found
+    ]
+    near = {one.place: one for one in used if one.sure or one.goes}
+    moves = {(one.source, one.copy.to, one.entry.uid) for one in used if one.sure and one.goes}
 
     def joined(box: BoxPlan, change: Change) -> Change:
-        released = [held for held in change.held if (one := used.get((box.boxname, mark(held.step)))) and one.sure]
+        released = [held for held in change.held if (one := near.get((box.boxname, mark(held.step)))) and one.sure]
         steps: list[Step] = []
         for step in (*(held.step for held in released), *change.steps):
-            one = used.get((box.boxname, mark(step)))
+            one = near.get((box.boxname, mark(step)))
             if one and isinstance(step, Copy):
                 steps += _arrival(box, step, one)
             elif isinstance(step, Delete) and (box.boxname, step.on, step.entry.uid) in moves:
@@ -125,25 +130,43 @@ def join(plan: Plan, found: Iterable[Candidate]) -> Plan:
         held = tuple(held for held in change.held if held not in released)
         return replace(change, steps=tuple(sorted(steps, key=safe_order)), held=held)
 
-    return _holding(_each(plan, joined) if used else plan)
+    return _holding(_each(plan, joined) if near else plan)
 
 
 def _arrival(box: BoxPlan, step: Copy, one: Candidate) -> Iterator[Step]:
-    """The copy of a message that was moved has the flags that users have changed in either box."""
-    if one.sure:
-        goes = one.goes and not box.sides[step.to].marks
-        step = replace(step, near=Near(one.source, one.entry, goes, one.changing))
+    """The copy, and with a move the flags that users have changed in the old box meanwhile."""
+    flags = _flags(one, box)
+    yield replace(step, flags=flags, near=Near(one.source, one.entry, _moves(one, box)) if one.sure else None)
+    here, other = step.entry.flags, step.to.other
+    add, remove = box.holds[step.to].of(flags) - here, box.holds[step.to].of(here) - flags
+    if (add or remove) and not box.sides[other].refuses:
+        yield SetFlags(other, step.entry, add, remove)
+
+
+def _flags(one: Candidate, box: BoxPlan) -> Flags:
+    """Those that the copy is to have."""
     if not one.goes:
-        yield step
-        return
-    here, there = step.entry.flags, one.entry.flags
-    a, b = (here, there) if step.to is Side.B else (there, here)
-    flags = merge(a, b, one.item.line.flags if one.item.line else None, box.holds)
-    shared = box.holds[step.to].of(here)
-    yield replace(step, flags=flags | (here - shared))
-    add, remove = flags - here, shared - flags
-    if (add or remove) and not box.sides[step.to.other].refuses:
-        yield SetFlags(step.to.other, step.entry, add, remove)
+        return one.copy.flags
+    here, there = one.copy.entry.flags, one.entry.flags
+    a, b = (here, there) if one.copy.to is Side.B else (there, here)
+    merged = merge(a, b, one.item.line.flags if one.item.line else None, box.holds)
+    return merged | (here - box.holds[one.copy.to].of(here))
+
+
+def _moves(one: Candidate, box: BoxPlan) -> bool:
+    return one.goes and not box.sides[one.copy.to].marks
+
+
+def _keeps_flags(one: Candidate, box: BoxPlan, source: Holds) -> bool:
+    """Whether the message can have its flags when it arrives: cut off afterwards, wrong ones would look changed.
+
+    Before a move they can be changed where it lies; a copy must have them as they are.
+    """
+    holds = box.holds[one.copy.to]
+    wanted = holds.of(_flags(one, box))
+    if _moves(one, box):
+        return source.of(wanted) == wanted
+    return holds.of(one.entry.flags) == wanted and not one.changing
 
 
 def _moved_instead(box: BoxPlan, change: Change, step: Step, arriving: Mapping[tuple[Side, Key], Boxname]) -> Step:

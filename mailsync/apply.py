@@ -283,7 +283,8 @@ class Apply:
             ready = duplicates[::-1] + [task for task in ready if task[1].why is not Why.DUPLICATE]
             if ready:
                 removal = self.removals.get(on, EXPUNGE)
-                yield from _answers(ready, removal.remove(box.boxname, boxes[on], [step for _, step in ready]))
+                for outcome in _answers(ready, removal.remove(box.boxname, boxes[on], [step for _, step in ready])):
+                    yield _done_if_moved(outcome)
 
     def _all_failed(self, box: BoxPlan, tasks: Iterable[Task], failure: Failure) -> Iterator[Outcome]:
         for change, step in tasks:
@@ -307,6 +308,14 @@ def _answers(tasks: Sequence[tuple[Change, S]], answers: Iterator[Uid | Failure]
     except (BoxError, OSError) as err:
         for change, step in tasks[told:]:
             yield Failed(change, step, failure_of(step.entry.uid, err))
+
+
+def _done_if_moved(outcome: Outcome) -> Outcome:
+    """What has arrived elsewhere and is not here was moved, though the connection broke before that was heard."""
+    match outcome:
+        case Failed(change=change, step=Delete(why=Why.MOVED) as step, failure=Failure(gone=True)):
+            return Done(change, step)
+    return outcome
 
 
 def _stays(box: Box, step: Delete) -> bool:

@@ -21,16 +21,15 @@ def transfer(source: Box, target: Box, tasks: Sequence[Task], *, goes: bool) -> 
     The Failure of one that did not arrive is `alone`: it may be sent. LostAt if a connection breaks.
     """
     left = {_near(step).entry.uid: (change, step) for change, step in tasks}
-    arrived: list[tuple[Task, Appended]] = []
     try:
         for answer in _arriving(source, target, dict(left), goes=goes):
             uid = answer.source if isinstance(answer, Appended) else Uid(answer.what)
             change, step = left.pop(uid)
-            if isinstance(answer, Failure):
-                yield Failed(change, step, replace(answer, alone=True))
-            else:
-                arrived.append(((change, step), answer))
-        yield from _finished(target, arrived, exact=not leaves(source, target))
+            match answer:
+                case Appended(uid=new):
+                    yield Done(change, step, new, _near(step).entry.id)
+                case Failure():
+                    yield Failed(change, step, replace(answer, alone=True))
     except Lost as lost:
         if left:
             raise LostAt(lost, next(iter(left.values()))[1]) from lost
@@ -73,7 +72,7 @@ def _arriving(source: Box, target: Box, tasks: Mapping[Uid, Task], *, goes: bool
             yield from source.copy(uids, target)
             return
         # Flags first: whenever it is cut off, what has arrived has the right ones.
-        changes = [change for uid in uids if (change := _difference(source, uid, tasks[uid][1]))]
+        changes = [change for uid in uids if (change := _change(source, uid, tasks[uid][1]))]
         answers = source.set_flags(changes) if changes else ()
         failed = {Uid(answer.what): answer for answer in answers if isinstance(answer, Failure)}
         yield from failed.values()
@@ -92,31 +91,10 @@ def _arriving(source: Box, target: Box, tasks: Mapping[Uid, Task], *, goes: bool
     yield from missing
 
 
-def _finished(target: Box, arrived: Sequence[tuple[Task, Appended]], *, exact: bool) -> Iterator[Done | Failed]:
-    """`exact`: they have the flags of their copies; else those that the source could keep of what they had."""
-    changes: dict[Uid, FlagChange] = {}
-    for (_, step), answer in arrived:
-        change = None if exact else _difference(target, answer.uid or Uid(""), step)
-        if change:
-            changes[answer.source] = change
-    known = [change for change in changes.values() if change.uid]
-    answers = zip(known, target.set_flags(known), strict=True) if known else ()
-    failed = {change.uid: answer for change, answer in answers if isinstance(answer, Failure)}
-    for (change_of, step), answer in arrived:
-        if answer.uid in failed:
-            yield Failed(change_of, step, Failure(step.entry.uid, f"it arrived, but {failed[answer.uid].why}"))
-        else:
-            certain = answer.uid is not None or answer.source not in changes
-            yield Done(change_of, step, answer.uid, _near(step).entry.id, certain=certain)
-
-
-def _difference(box: Box, uid: Uid, step: Copy) -> FlagChange | None:
+def _change(box: Box, uid: Uid, step: Copy) -> FlagChange | None:
     """From the flags that the message has where it lies to those of the copy."""
-    near = _near(step)
-    has, wanted = box.holds.of(near.entry.flags), box.holds.of(step.flags)
-    changing = box.holds.of(near.changing)
-    add, remove = wanted - (has - changing), (has | changing) - wanted
-    return FlagChange(uid, add, remove) if add or remove else None
+    has, wanted = box.holds.of(_near(step).entry.flags), box.holds.of(step.flags)
+    return FlagChange(uid, wanted - has, has - wanted) if has != wanted else None
 
 
 def _near(step: Copy) -> Near:

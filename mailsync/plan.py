@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from .model import (
     DELETED,
-    NONE,
     Boxname,
     BoxSeen,
     Digest,
@@ -47,7 +46,6 @@ class Near:
     boxname: Boxname
     entry: Entry
     goes: bool = False  # this plan deletes it there, so that both steps together are one move
-    changing: Flags = NONE  # those of its flags that this plan changes, before or after
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ def test_command_line_without_a_sense_does_nothing(mails: Path, args: list[str])
 def test_misspelt_name_is_told_the_near_one(mails: Path) -> None:
     ran = run("mial")
 
-    assert "no channel or store is named mial; did you mean 'mail'?" in ran.err
+    assert "no channel, group or store is named mial; did you mean 'mail'?" in ran.err
 
 
 def test_store_that_the_channel_lacks_is_told_those_it_has(mails: Path) -> None:
@@ -162,7 +162,7 @@ def test_after_two_dashes_all_are_names(mails: Path) -> None:
     ran = run("--", "-s")
 
     assert ran.code == 2
-    assert "no channel or store is named -s" in ran.err
+    assert "no channel, group or store is named -s" in ran.err
 
 
 @pytest.mark.parametrize("args", [["mail", "md"], ["md", "mail"]])
@@ -455,7 +455,7 @@ def test_1_when_a_store_to_list_has_a_mailbox_that_cannot_be_read(mails: Path) -
 
 
 def test_1_and_one_line_for_a_bug(mails: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailsync.command.Channel", None)
+    monkeypatch.setattr("mailsync.runner.Channel", None)
 
     ran = run("mail")
 
@@ -464,7 +464,7 @@ def test_1_and_one_line_for_a_bug(mails: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_traceback_of_a_bug_with_debug(mails: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailsync.command.Channel", None)
+    monkeypatch.setattr("mailsync.runner.Channel", None)
 
     ran = run("-d", "mail")
 

@@ -439,7 +439,7 @@ def test_deletion_waits_for_a_copy_into_another_box_at_which_the_connection_brea
     world.sync()
     poisoned_box(world, "y").poison = (b"moved",)
     [uid] = [uid for uid, (digest, _) in world.messages(Side.A, "x").items() if digest == Mail("moved", "moved").digest]
-    world.deliver(Side.A, "y", Mail("moved", "moved"))
+    world.deliver(Side.A, "y", Mail("moved", "moved on"))
     world.delete(Side.A, "x", uid)
     world.sync()
 
@@ -447,7 +447,7 @@ def test_deletion_waits_for_a_copy_into_another_box_at_which_the_connection_brea
     poisoned_box(world, "y").poison = ()
     world.sync()
     assert ["one"] == held(world, Side.B, "x")
-    assert ["good", "moved"] == held(world, Side.B, "y")
+    assert ["good", "moved on"] == held(world, Side.B, "y")
     assert [] == world.plan()
 
 
