@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from .differ import merge
 from .model import NONE, Boxname, Digest, Entry, Flags, Holds, Key, Side, Uid
 from .plan import BoxPlan, Change, Copy, Delete, Held, Item, Mark, Near, Plan, SetFlags, Step, Why, mark, safe_order
-from .policy import LIMITS
+from .policy import LIMITS, MARKED_DELETED
 
 WAITS = "its copy into another mailbox is held"
 
@@ -58,9 +58,7 @@ class _Lying:
 def settle_rescues(plan: Plan) -> Plan:
     """What a user wants back, and has in another box already, is moved there and not copied back."""
     arriving = {
-        (step.to, change.key): box.boxname
-        for box, change, step in _copies(plan)
-        if not step.rescues and step in change.steps
+        (step.to, change.key): box.boxname for box, change, step, why in _copies(plan) if not (step.rescues or why)
     }
 
     def moved(box: BoxPlan, change: Change) -> Change:
@@ -74,17 +72,20 @@ def settle_rescues(plan: Plan) -> Plan:
 
 
 def candidates(plan: Plan, quiet: Quiet) -> Iterator[Candidate]:
-    """At most one for each copy that is planned, or held only because of a limit.
+    """At most one for each copy that is planned, or held only because of what does not concern a message that is there:
+    a limit; with a move also the flag \\Deleted.
 
     `quiet`: a message with this id in another box of that side than the one that is named, which needs nothing.
     """
     copies = list(_copies(plan))
-    wanted = {(step.to, change.key) for _, change, step in copies}
+    wanted = {(step.to, change.key) for _, change, step, _ in copies}
     lying = _lying(plan, wanted)
     claimed: set[tuple[str, Boxname, Uid, Side]] = set()  # a message moves once, and is copied once to each box
-    for box, change, step in copies:
+    for box, change, step, why in copies:
         digest = _digest_of(change, step)
         around = [one for one in lying.get((step.to, change.key), ()) if one.boxname != box.boxname]
+        if why == MARKED_DELETED:
+            around = [one for one in around if one.goes]
         for one in sorted((one for one in around if one.digest == digest), key=lambda one: not one.goes):
             entry = one.item.on(step.to)
             assert entry
@@ -95,7 +96,7 @@ def candidates(plan: Plan, quiet: Quiet) -> Iterator[Candidate]:
                 yield Candidate(box.boxname, step, one.boxname, one.item, one.goes, one.changing, sure)
                 break
         else:
-            found = None if around or digest else quiet(step.to, change.key, box.boxname)
+            found = None if around or digest or why == MARKED_DELETED else quiet(step.to, change.key, box.boxname)
             if found:
                 source, entry = found
                 yield Candidate(box.boxname, step, source, Item(None, None, None).put(step.to, entry), goes=False)
@@ -217,16 +218,16 @@ def _each(plan: Plan, act: Callable[[BoxPlan, Change], Change]) -> Plan:
     return replace(plan, boxes=tuple(map(acted, plan.boxes)))
 
 
-def _copies(plan: Plan) -> Iterator[tuple[BoxPlan, Change, Copy]]:
-    """Those that are planned, and those that only a limit holds."""
+def _copies(plan: Plan) -> Iterator[tuple[BoxPlan, Change, Copy, str]]:
+    """Those that are planned, and those that may be held for nothing; with the reason."""
     for box in plan.boxes:
         for change in box.changes:
             for step in change.steps:
                 if isinstance(step, Copy):
-                    yield box, change, step
+                    yield box, change, step, ""
             for held in change.held:
-                if isinstance(held.step, Copy) and held.why in LIMITS:
-                    yield box, change, held.step
+                if isinstance(held.step, Copy) and held.why in (*LIMITS, MARKED_DELETED):
+                    yield box, change, held.step, held.why
 
 
 def _lying(plan: Plan, wanted: Collection[tuple[Side, Key]]) -> Mapping[tuple[Side, Key], list[_Lying]]:
