@@ -47,7 +47,7 @@ class JsonLines:
         for outcome in result.outcomes:
             match outcome:
                 case BoxDone(on=on, what=what, failure=failure):
-                    old = {"from": result.plan.rename.old} if what == "rename" and result.plan.rename else {}
+                    old = {"from_box": result.plan.rename.old} if what == "rename" and result.plan.rename else {}
                     self._tell(what, box=boxname, store=self._names[on], **old, **_failure(failure))
                 case Done(step=step):
                     self._step(result, step, None)
@@ -68,7 +68,7 @@ class JsonLines:
         details: dict[str, Value] = {"id": step.entry.id}
         match step:
             case Copy(flags=flags, near=near):
-                details |= {"flags": sorted(flags)} | ({"from": near.boxname} if near else {})
+                details |= {"flags": sorted(flags)} | ({"from_box": near.boxname} if near else {})
                 return "move" if near and near.goes else "copy", self._names[step.on], details
             case SetFlags(add=add, remove=remove):
                 return "flags", self._names[step.on], details | {"add": sorted(add), "remove": sorted(remove)}
