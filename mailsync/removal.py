@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from .copying import failure_of
 from .drivers.contract import Box
 from .errors import BoxError, Lost
 from .guard import COUNTED
-from .model import DELETED, NONE, Appended, Boxname, Entry, Failure, FlagChange, Uid
+from .kept import KeptRun
+from .model import DELETED, NONE, Appended, Boxname, Entry, Failure, FlagChange, Side, Uid
 from .moving import leaves, put
 from .plan import Delete, Why
+from .stores import Store
+
+KEEP_DAYS = 7  # if the channel does not say
 
 Place = Callable[[Boxname], AbstractContextManager[Box]]  # where what is deleted from a box goes
 Noted = Callable[[Boxname, Box, Sequence[tuple[Entry, Appended]]], None]
@@ -67,3 +72,19 @@ class Removal:
 
 
 EXPUNGE = Removal()
+
+
+def removals_of(stores: Mapping[Side, Store], run: KeptRun, days: int | None) -> dict[Side, Removal]:
+    """How each store deletes. `days`: so long the channel keeps what was deleted; None: it does not say.
+
+    Then only what lies on this machine is kept: from a server each message would have to be fetched.
+    """
+    removals: dict[Side, Removal] = {}
+    for side, store in stores.items():
+        if trash := store.config.delete.trash:
+            noted = None if days == 0 else partial(run.note_trash, side, store.name, trash)
+            removals[side] = Removal(store.trash, f"trash {trash}", COUNTED, noted)
+        elif days or (days is None and not store.config.server):
+            place = partial(run.place, side, store.name)
+            removals[side] = Removal(place, "what is kept for --undo", (*COUNTED, Why.REPLACED))
+    return removals

@@ -9,31 +9,26 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from datetime import time as time_of_day
-from functools import partial
 
 from .channel import Channel
 from .config import ChannelConfig, Config, StoreConfig
 from .errors import MailsyncError, UsageError
-from .guard import COUNTED
 from .hooks import Changes as Changed
 from .hooks import Hooks
 from .identity import identify
-from .kept import DAY, Kept, KeptRun
+from .kept import DAY, Kept
 from .ledger import Ledger
 from .model import Identify, Side
 from .msinfo.mailbox import Msinfo
 from .opening import Opener
-from .plan import Why
 from .planner import Options
-from .removal import Removal
+from .removal import KEEP_DAYS, removals_of
 from .report import Report, Summary
 from .report.headers import Telling
 from .secrets import Vault
 from .state import cache_file, kept_directory, ledger_file, run_lock
 from .stores import Store
 from .undo import undo
-
-KEEP_DAYS = 7  # what was deleted from a store on this machine, if the channel does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +113,7 @@ class Runner:
             ledger.clear()
         kept = self._kept(target)
         with self._opened(target) as stores, self.msinfo(target) as msinfo:
-            removals = self._removals(target, stores, kept.begin(time.time()))
+            removals = removals_of(stores, kept.begin(time.time()), channel.keep_deleted)
             run = Channel(
                 channel.name,
                 stores,
@@ -169,19 +164,6 @@ class Runner:
         config = store if side in target.channel.create else replace(store, create=False)
         with self.opener.store(config) as opened:
             yield opened.mapped(target.channel.map) if side is Side.B else opened
-
-    def _removals(self, target: Target, stores: Mapping[Side, Store], run: KeptRun) -> dict[Side, Removal]:
-        """What becomes of messages that this run deletes."""
-        days = target.channel.keep_deleted
-        removals: dict[Side, Removal] = {}
-        for side, store in stores.items():
-            if trash := store.config.delete.trash:
-                noted = None if days == 0 else partial(run.note_trash, side, store.name, trash)
-                removals[side] = Removal(store.trash, f"trash {trash}", COUNTED, noted)
-            elif days or (days is None and not store.config.server):
-                place = partial(run.place, side, store.name)
-                removals[side] = Removal(place, "what is kept for --undo", (*COUNTED, Why.REPLACED))
-        return removals
 
     def _kept(self, target: Target) -> Kept:
         return Kept(kept_directory(target.channel.name, self._place(target)))

@@ -12,10 +12,11 @@ from typing import Self
 
 from mailsync.channel import Channel
 from mailsync.config import StoreConfig
-from mailsync.config.values import MaxDelete
+from mailsync.config.values import Deletion, MaxDelete
 from mailsync.drivers.contract import Box, Driver, Transfers, Wanted
 from mailsync.drivers.memory import Bytes, Memory
 from mailsync.identity import examine, identify
+from mailsync.kept import Kept
 from mailsync.model import (
     Appended,
     BoxInfo,
@@ -37,9 +38,10 @@ from mailsync.msinfo import text
 from mailsync.msinfo.mailbox import Msinfo
 from mailsync.plan import BoxDone, Done
 from mailsync.planner import Options
+from mailsync.removal import removals_of
 from mailsync.report import BoxResult, Report
 from mailsync.report.jsonlines import JsonLines
-from mailsync.stores import over
+from mailsync.stores import Store, over
 
 
 class Killed(BaseException):
@@ -221,11 +223,14 @@ class World:
     cache: Path | None = None
     kind: str = "msgid"
     prefix: dict[Side, str] = field(default_factory=lambda: dict.fromkeys(Side, ""))
+    deletion: dict[Side, Deletion] = field(default_factory=lambda: dict.fromkeys(Side, Deletion()))
+    pairs: tuple[tuple[str, str], ...] = ()  # what side B calls otherwise
+    kept: Kept | None = None  # where what was deleted is kept
     unreadable: set[tuple[Side, Mailbox, Uid]] = field(default_factory=set)
     clock: Iterator[int] = field(default_factory=lambda: count(1_700_000_000))
 
     def mailbox(self, side: Side, boxname: str) -> Mailbox:
-        return Mailbox(self.prefix[side] + boxname)
+        return Mailbox(self.prefix[side] + (dict(self.pairs).get(boxname, boxname) if side is Side.B else boxname))
 
     # ---- users ---------------------------------------------------------------------------------------------------
 
@@ -247,8 +252,12 @@ class World:
     # ---- what there is -------------------------------------------------------------------------------------------
 
     def boxes(self, side: Side) -> list[str]:
-        found = self.drivers[side].boxes([self.prefix[side] + "*"])
-        return sorted(info.mailbox.removeprefix(self.prefix[side]) for info in found if info.selectable)
+        names = {there: here for here, there in self.pairs} if side is Side.B else {}
+        found = [info.mailbox for info in self.drivers[side].boxes([self.prefix[side] + "*"]) if info.selectable]
+        boxnames = [
+            mailbox.removeprefix(self.prefix[side]) for mailbox in found if mailbox != self.deletion[side].trash
+        ]
+        return sorted(names.get(boxname, boxname) for boxname in boxnames)
 
     def messages(self, side: Side, boxname: str) -> dict[Uid, tuple[str, Flags]]:
         """Digest and flags of each."""
@@ -279,18 +288,30 @@ class World:
         return report
 
     def channel(self, report: Silent, options: Options, switch: Switch, cache: Path | None = None) -> Channel:
-        stores = {
-            side: over(
-                StoreConfig(side.value, patterns=(self.prefix[side] + "*",), prefix=self.prefix[side]),
-                Cut(self.drivers[side], switch, {(m, uid) for s, m, uid in self.unreadable if s is side}),
-            )
-            for side in Side
-        }
+        stores = self.stores(switch)
         msinfo = Msinfo(Cut(self.msinfo, switch), Mailbox("msinfo"), "ab", self.kind)
         channel_report: Report = report  # type: ignore[assignment]
+        run = self.kept.begin(float(next(self.clock))) if self.kept else None
         return Channel(
-            "ab", stores, msinfo, identify(self.kind), channel_report, options, cache, lambda: float(next(self.clock))
+            "ab",
+            stores,
+            msinfo,
+            identify(self.kind),
+            channel_report,
+            options,
+            cache,
+            lambda: float(next(self.clock)),
+            removals_of(stores, run, None) if run else {},
         )
+
+    def stores(self, switch: Switch) -> dict[Side, Store]:
+        def store(side: Side) -> Store:
+            prefix = self.prefix[side]
+            config = StoreConfig(side.value, patterns=(f"{prefix}*",), prefix=prefix, delete=self.deletion[side])
+            hidden = {(mailbox, uid) for on, mailbox, uid in self.unreadable if on is side}
+            return over(config, Cut(self.drivers[side], switch, hidden))
+
+        return {Side.A: store(Side.A), Side.B: store(Side.B).mapped(self.pairs)}
 
     def plan(self) -> list[object]:
         """What a run would do, told by nothing but stores and msinfo."""
@@ -302,7 +323,9 @@ class World:
         turned = {side: self.drivers[side.other] for side in Side}
         hidden = {(side.other, mailbox, uid) for side, mailbox, uid in self.unreadable}
         prefix = {side: self.prefix[side.other] for side in Side}
-        return replace(self, drivers=turned, unreadable=hidden, prefix=prefix)
+        deletion = {side: self.deletion[side.other] for side in Side}
+        pairs = tuple((there, here) for here, there in self.pairs)
+        return replace(self, drivers=turned, unreadable=hidden, prefix=prefix, deletion=deletion, pairs=pairs)
 
     def turn_of_original(self) -> None:
         """5.2.7 saves the memory: it knows of ids alone."""
