@@ -151,7 +151,9 @@ class Check:
                     continue
                 if boxname not in contents[side].strays:
                     self._tell([inspection.of_box(place, failure)])
-                elif not self._faults(place):
+                elif self._faults(place):
+                    self._unseen.add(boxname)
+                else:
                     self.report.note(f"{boxname}: {failure.why}")
             for boxname, why in contents[side].unwanted.items():
                 if self._is_chosen(boxname):
@@ -257,7 +259,7 @@ class Check:
 
     def _together(self, boxname: Boxname, looked: Mapping[Side, Looked], plan: BoxPlan | None, memory: Memory) -> None:
         names = {side: store.name for side, store in self.stores.items()}
-        if plan:
+        if plan is not None:  # a plan without a step may still have something to tell
             self._tell(inspection.of_plan(plan, names))
         if self.full and len(looked) > 1:
             case = Case(boxname, {side: looked[side].listing for side in Side}, memory.get(boxname, {}))

@@ -240,7 +240,7 @@ def _told(step: Step, store: str) -> tuple[Kind, str, str]:
 
 def _told_held(held: Held, store: str) -> tuple[Kind, str, str]:
     what = {Copy: "not copied to", Delete: "not deleted in", SetFlags: "with flags not changed in"}[type(held.step)]
-    return Kind.HELD, store, f"{what} {store}: {held.why}"
+    return Kind.HELD, store, f"{what} {store}, held: {held.why}"
 
 
 def _order(step: Step) -> tuple[int, str]:

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from ..errors import BoxError
 from ..model import Fault, Mailbox
 from ..names import MAILDIR_PARTS
 from ..wording import many
@@ -111,7 +112,10 @@ def of_mbox(path: str) -> Iterator[Fault]:
                     f"{many(killed.end - killed.start, 'byte')} of a run that was killed, which the next one removes,"
                 )
                 yield Fault("unfinished", what, killed.end - killed.start)
-            lines = list(_from_lines(data, end))
+            try:
+                lines = list(_from_lines(data, end))
+            except ValueError as err:  # it was one when it was recognised
+                raise BoxError(f"{path}: {err}") from err
             if lines:
                 what = f"{many(len(lines), 'line')} that begin with From inside messages, not quoted,"
                 yield Fault("unquoted-from", what, len(lines), [f"at byte {at}" for at in lines])

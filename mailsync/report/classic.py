@@ -212,7 +212,8 @@ class Classic:
 
     def checked(self, findings: int, mailboxes: int) -> None:
         if findings:
-            self._print(f"{many(findings, 'finding')} in {mailboxes} mailbox{'' if mailboxes == 1 else 'es'}\n")
+            where = f" in {mailboxes} mailbox{'' if mailboxes == 1 else 'es'}" if mailboxes else ""
+            self._print(f"{many(findings, 'finding')}{where}\n")
         elif not self.quiet:
             self._print("nothing found\n")
 
