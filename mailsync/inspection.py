@@ -38,14 +38,14 @@ def of_names(names: Collection[Boxname], store: str) -> Iterator[Finding]:
         try:
             check(name)
         except BadName as err:
-            yield Finding(Kind.BAD_NAME, name, f"{err} (in {store})", store)
+            yield Finding(Kind.BAD_NAME, name, f"no name for a mailbox, in {store}: {err}", store)
     yield from _collisions(names, f"in {store}", store)
 
 
 def of_names_together(names: Mapping[Side, Collection[Boxname]]) -> Iterator[Finding]:
     """Likewise, where each side has one of the names."""
-    a, b = names[Side.A], names[Side.B]
-    only = [name for name in dict.fromkeys([*a, *b]) if (name in a) != (name in b)]
+    a, b = frozenset(names[Side.A]), frozenset(names[Side.B])
+    only = [name for name in (*names[Side.A], *names[Side.B]) if (name in a) != (name in b)]
     for found in _collisions(only, "of the other store", ""):
         one, other = found.names
         if (one in a) != (other in a):

@@ -450,6 +450,18 @@ def test_message_that_a_server_holds_otherwise_is_told_with_full(home: Path) -> 
     assert (Kind.DIFFERS, ["<2@x>"]) == (found["kind"], found["messages"])
 
 
+@pytest.mark.parametrize("name", ["dovecot", "cyrus", "courier", "imap4d"])
+def test_what_a_server_cannot_hold_is_nothing_to_tell(home: Path, name: str) -> None:
+    stores = scenario.channels(home, {"a": on_machine("maildir", "mail"), "b": on_server(name)}, ["ab"])
+    mails = [Mail(message(n), frozenset({SEEN, FLAGGED, "Work"})) for n in range(3)]
+    mails += [Mail(ODD["8-bit-header"]), Mail(ODD["crlf"]), Mail(ODD["from-lines"])]
+    with stores.opened("a") as store:
+        scenario.fill(store, {BOX: mails})
+    assert run("ab").code == 0
+
+    assert [] == check("--full", "ab")
+
+
 # ---- msinfo, and what ends a check -----------------------------------------------------------------------------------
 
 
