@@ -21,6 +21,7 @@ in the other.
   mailsync CHANNEL:BOX     only this mailbox, or those that match: 'mail:lists/*'
   mailsync STORE           list the mailboxes of a store
   mailsync CHANNEL STORE   tell what happened in a store since the last run
+  mailsync --check NAME    tell what is wrong with the mail of a store or channel
 
 Stores and channels are defined in ~/.mailsync:
 
@@ -90,6 +91,8 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--apply", metavar="FILE", help="carry out such a plan, if it is still the same")
     what.add_argument("--all", action="store_true", help="synchronize all channels")
     what.add_argument("--test-auth", action="store_true", help="log in to the stores, tell how, and log out again")
+    what.add_argument("--check", action="store_true", help="tell what is wrong with stores and channels; write nothing")
+    what.add_argument("--full", action="store_true", help="with --check: read each message, compare both sides")
     what.add_argument("-f", "--config", metavar="FILE", help="configuration file, instead of ~/.mailsync")
 
     shown = parser.add_argument_group("what is shown")
@@ -119,6 +122,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     found = parser().parse_intermixed_args(argv[:end])
     found.names += argv[end + 1 :]  # some versions of argparse take names that begin with "-" for options even there
     found.messages |= found.message_ids
+    if found.full and not found.check:
+        parser().error("--full goes with --check only")
     if found.verbose:
         found.warnings = found.verbose_ids = found.verbose_parse = True
     return found

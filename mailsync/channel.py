@@ -109,11 +109,11 @@ class Run:
 
     def hold_mass_deletion(self) -> None:
         """The guard: too many deletions on one side, and none is done on either, unless the user says so now."""
-        seen = {box.boxname: len(box.seen) for box in self.plan.boxes}
-        limit = max(self._options.max_delete.of(sum(seen.values())), self._options.allow_mass_delete or 0)
+        limit = guard.limit(self.plan, self._options.max_delete, self._options.allow_mass_delete)
         guarded = guard.hold(self.plan, limit)
         if guarded is self.plan:
             return
+        seen = {box.boxname: len(box.seen) for box in self.plan.boxes}
         deletion = MassDeletion(limit, guard.deletions(self.plan), guard.by_box(self.plan), seen)
         if not self._options.simulate and self._report.may_delete(deletion):
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from .config.values import MaxDelete
 from .errors import Replaced
 from .model import Boxname, Side
 from .plan import BoxPlan, Change, Copy, Delete, Held, Plan, Why
@@ -43,6 +44,11 @@ def check(plan: Plan, sights: Mapping[Side, Sight], allowed: int | None) -> None
                 " mailboxes are not known to be the same ones; nothing was done",
                 f"Is it the right store? If its mail is truly to go: --allow-mass-delete={seen}",
             )
+
+
+def limit(plan: Plan, most: MaxDelete, allowed: int | None) -> int:
+    """So many deletions of one side pass; `allowed` as in `check`."""
+    return max(most.of(sum(len(box.seen) for box in plan.boxes)), allowed or 0)
 
 
 def deletions(plan: Plan) -> dict[Side, int]:

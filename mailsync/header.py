@@ -18,6 +18,7 @@ from .addresses import parse
 # Possessive throughout: a header is input, and no input may make the scan quadratic.
 _VALUE = rb"([^\n]*+(?:\n[ \t][^\n]*+)*+)"
 _NAME_END = rb"[ \t]*+(?:\n[ \t]++)*+:"
+_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:|[ \t]|From ")
 _ENCODED_WORD = re.compile(rb"=\?([^?\s*]+)(?:\*[^?\s]*)?\?([bBqQ])\?([^?\n]*)\?=")
 
 
@@ -34,6 +35,13 @@ def first(header: bytes, name: bytes) -> bytes | None:
     """The value of the first field of this (lower-case) name; None where there is none."""
     match = _pattern(frozenset((name,))).search(_prepared(header))
     return match[2] if match else None
+
+
+def no_fields(header: bytes) -> Iterator[bytes]:
+    """Lines that are neither a field, nor the rest of one, nor the `From ` line of an mbox."""
+    for line in header.replace(b"\r\n", b"\n").split(b"\n"):
+        if line and not _FIELD.match(line):
+            yield line
 
 
 def any_case(name: bytes) -> bytes:

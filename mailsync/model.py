@@ -75,6 +75,20 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is wrong with how a mailbox is kept, whatever its messages are."""
+
+    kind: str  # a name for programs, which keeps its meaning
+    what: str  # in words that begin with how many: "2 files in cur without flags"
+    count: int = 1
+    names: Sequence[str] = ()  # which ones; () if there is nothing more to tell
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """All that a mailbox held at one moment, in the order in which the mailbox keeps it."""
 

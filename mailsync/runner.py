@@ -80,6 +80,19 @@ class Runner:
                 self.report.end(summary)
         return code_of(summary)
 
+    def check(self, target: Target) -> int:
+        """Look for what is wrong with the mail of a channel. Returns the exit code.
+
+        Stores are opened as with -s: a mailbox of a server that is open to be read only does not tell its flags.
+        """
+        from .check import Check  # with all that looks closer, which few runs want
+
+        name, options = target.channel.name, replace(self._run_options(target), delete=True, remove_empty=False)
+        self.ask(target, *self.stores_of(target))
+        with self._opened(target) as stores, self.msinfo(target) as msinfo:
+            check = Check(stores, self.identify(), self.report, self.options.full, target.only)
+            return 1 if check.channel(name, msinfo, options, cache_file(name, self._place(target))) else 0
+
     # ---- what a run is made of ---------------------------------------------------------------------------------------
 
     def stores_of(self, target: Target) -> list[StoreConfig]:

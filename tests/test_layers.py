@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "mailsync"
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
 
 PURE = {
-    "across", "addresses", "mapping",
+    "across", "addresses", "mapping", "findings", "inspection",
     "differ", "errors", "groups", "guard", "header", "identity", "model", "names", "plan", "remember",
     "spec", "wording", "config.blocks", "config.grammar", "config.keys", "config.meaning", "config.rings",
     "config.sense", "config.source", "config.values",
@@ -30,7 +30,7 @@ LAYERS = [
     {"cli"},
     {"command"},
     {"runner"},
-    {"channel", "modes", "attempts", "undo"},
+    {"channel", "check", "modes", "attempts", "undo"},
     {"planner", "apply", "removal", "moving", "copying", "waiting"},
     {"arguments", "report", "look"},
     {"opening", "auth"},
@@ -38,10 +38,10 @@ LAYERS = [
     {"msinfo", "cache", "ledger", "kept"},
     {"drivers"},
     {"external"},
-    {"config", "guard", "differ", "across", "renames", "outstanding", "spelling"},
+    {"config", "guard", "differ", "across", "renames", "inspection", "outstanding", "spelling"},
     {"remember", "groups", "policy"},
     {"plan"},
-    {"identity", "mapping", "names", "spec"},
+    {"findings", "identity", "mapping", "names", "spec"},
     {"header"},
     {"addresses"},
     {"model", "errors", "wording", "__init__"},

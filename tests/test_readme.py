@@ -20,6 +20,7 @@ import pytest
 
 from mailsync import arguments, config, differ, errors
 from mailsync.config.keys import CHANNEL, STORE
+from mailsync.findings import Kind
 
 from .samples import ROOT, new_home, shell
 
@@ -152,6 +153,12 @@ def test_exit_codes_are_all_there() -> None:
     assert f"in this order: {' '.join(map(str, errors.WEIGHT))}." in README
 
 
+def test_kinds_of_findings_are_all_there() -> None:
+    of_formats = re.findall(r'Fault\("([\w-]+)"', (ROOT / "mailsync/drivers/faults.py").read_text())
+
+    assert {*map(str, Kind), *of_formats} == {kind for row in table("kinds") for kind in CODE.findall(row[0])}
+
+
 def test_modules_are_all_there() -> None:
     package = ROOT / "mailsync"
     real = {path.relative_to(package).with_suffix("").as_posix() for path in package.rglob("[a-z]*.py")}
@@ -249,6 +256,7 @@ def _events(home: Path) -> Iterator[dict[str, Any]]:
         mailsync --json -m mail
         rm -r Mail/lists; mailsync --json -D mail; mailsync --json -D mail
         mailsync --json -m laptop
+        mailsync --json -m --check mail
         echo 'no mail' > Mail/stray; mailsync --json -vw laptop
         mailsync --json -dc
         mailsync --json -d nosuch"""

@@ -12,6 +12,7 @@ from ..model import (
     BoxInfo,
     Entry,
     Failure,
+    Fault,
     FlagChange,
     Head,
     Holds,
@@ -116,6 +117,17 @@ class Identifies(Protocol):
 
     def ids(self, uids: Sequence[Uid], identify: Identify) -> Mapping[Uid, MessageId]:
         """The ids that a listing would tell, of those that are there."""
+
+
+@runtime_checkable
+class Inspects(Protocol):
+    """Optional: a store that sees more of its mailboxes than the messages in them."""
+
+    def faults(self, mailbox: Mailbox) -> Sequence[Fault]:
+        """What is wrong with how it is kept; also for a name that is no mailbox, but may once have been one.
+
+        Changes nothing. BoxError where it cannot be looked into.
+        """
 
 
 @runtime_checkable

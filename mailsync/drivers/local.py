@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from ..errors import BoxError, StoreError
-from ..model import BoxInfo, Failure, Holds, Identify, Listing, Mailbox
+from ..model import BoxInfo, Failure, Fault, Holds, Identify, Listing, Mailbox
 from ..names import MAILDIR_PARTS, Patterns, is_inbox
 from .contract import Box, Wanted
 from .files import make_directories, scan, sync_directory, why
@@ -133,6 +133,16 @@ class LocalStore:
             if self._fsync:
                 for directory in {os.path.dirname(source.path), os.path.dirname(target.path)}:
                     sync_directory(directory)
+
+    def faults(self, mailbox: Mailbox) -> Sequence[Fault]:
+        from .faults import of_mailbox, of_no_mailbox
+
+        if not mailbox or mailbox.endswith("/"):
+            return ()
+        place = self._places.place(mailbox)
+        with _spoils(mailbox):
+            kind = self._kind(place) if look_or_fail(place.path) else None
+            return of_mailbox(kind.format, place.path, mailbox) if kind else of_no_mailbox(place.path)
 
     # ---- one mailbox ----
 

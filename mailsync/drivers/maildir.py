@@ -129,7 +129,7 @@ class Maildir:
     def keywords(self) -> dict[int, str]:
         """BoxError if they cannot be read: all messages would seem to have lost theirs."""
         try:
-            with open(self.at(KEYWORDS), "rb") as file:
+            with open(self.at(KEYWORDS), "rb", opener=files.open_quietly) as file:
                 return parse_keywords(file.read())
         except FileNotFoundError:
             return {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..errors import MailsyncError
+from ..findings import Finding
 from ..model import DELETED, Boxname, Failure, Head, Listing, MessageId, Side, Uid
 from ..plan import BoxDone, BoxPlan, Copy, Delete, Done, Failed, Outcome, SetFlags, Step
 
@@ -99,11 +100,18 @@ class Report(Protocol):
         """True if each message is told: its header must then be read."""
 
     def begin(self, verb: str, names: Sequence[str], *, simulate: bool = False) -> None:
-        """`verb` is "sync", "diff" or "list"; `names`: the channel and its stores, or the store."""
+        """`verb` is "sync", "diff", "list" or "check"; `names`: the channel and its stores, or the store."""
 
     def box(self, result: BoxResult) -> None: ...
     def compared(self, compared: Compared) -> None: ...
     def listed(self, listed: Listed) -> None: ...
+    def looking(self, boxname: Boxname) -> None:
+        """A check has come to this box."""
+
+    def found(self, finding: Finding, heads: Heads) -> None: ...
+    def checked(self, findings: int, mailboxes: int) -> None:
+        """A check is over: so much was found, in so many boxes."""
+
     def removed(self, boxname: Boxname, mailboxes: Sequence[tuple[str, Failure | None]]) -> None:
         """-D: the box, and each mailbox that was removed with it, or why it was not."""
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import MailsyncError
+from ..findings import Finding, Kind
 from ..model import Boxname, Failure, MessageId, Side
 from ..plan import BoxPlan, Change, Copy, Delete, Done, Failed, SetFlags, Step, Why, mark
-from . import BoxResult, Compared, Listed, MassDeletion, Restored, Summary, in_words, traced
+from ..wording import many
+from . import BoxResult, Compared, Heads, Listed, MassDeletion, Restored, Summary, in_words, traced
 from .columns import ID, fit, message
 from .out import Out
 from .printable import printable, printable_lines
@@ -47,6 +49,9 @@ class Classic:
             case "diff":
                 self._heading = f'Comparing store "{shown[1]}" <-> "{shown[1]}"...\n'
                 self._names = dict.fromkeys(Side, shown[1])
+            case "check":
+                stores = " <-> ".join(f'"{name}"' for name in shown[-2:])
+                self._heading = f"Checking store{'s' if len(shown) > 1 else ''} {stores}...\n"
             case _:
                 self._heading = f'Listing store "{shown[0]}"\n'
         self._simulate = simulate
@@ -220,6 +225,30 @@ class Classic:
     def restored(self, restored: Restored) -> None:
         messages = f"{restored.count} message{'' if restored.count == 1 else 's'}"
         self._print(f"{printable(restored.boxname)}: {messages} put back into store {printable(restored.store)}.\n")
+
+    # ---- check -------------------------------------------------------------------------------------------------------
+
+    def looking(self, boxname: Boxname) -> None:
+        self.progress.look(f"Looking at {printable(boxname)} ...")
+
+    def found(self, finding: Finding, heads: Heads) -> None:
+        text = f"{printable(str(finding))}\n"
+        if finding.hint:
+            text += f"  {printable(finding.hint)}\n"
+        if self.details or finding.kind == Kind.DIFFERS:
+            for member in finding.members:
+                id = _shown_id(member.id) if self.ids else ""
+                text += f"  {message(heads.get((member.side, member.uid)))}{id}\n"
+        if self.details:
+            text += "".join(f"  {printable(name)}\n" for name in finding.names)
+        self._print(text)
+
+    def checked(self, findings: int, mailboxes: int) -> None:
+        if findings:
+            where = f" in {mailboxes} mailbox{'' if mailboxes == 1 else 'es'}" if mailboxes else ""
+            self._print(f"{many(findings, 'finding')}{where}\n")
+        elif not self.quiet:
+            self._print("nothing found\n")
 
     # ---- all modes ---------------------------------------------------------------------------------------------------
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..header import first, unfold
+from ..header import first, no_fields, unfold
 from ..model import Identify, MessageId
 from . import Report
-
-_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:|[ \t]|From ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,6 @@ class Telling:
         if self.ids and id is not None and raw and raw != id and "md5:" not in id:
             self.report.note(f"Message-ID {raw} is read as {id}", asked=True)
         if self.junk:
-            for line in header.replace(b"\r\n", b"\n").split(b"\n"):
-                if line and not _FIELD.match(line):
-                    what = f"{id or 'a message'}: no header field: {line[:60].decode('latin-1')}"
-                    self.report.note(what, asked=True)
+            for line in no_fields(header):
+                what = f"{id or 'a message'}: no header field: {line[:60].decode('latin-1')}"
+                self.report.note(what, asked=True)

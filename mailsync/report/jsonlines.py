@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import MailsyncError
+from ..findings import Finding
 from ..header import address, decoded, first
 from ..model import Boxname, Failure, Head, Side
 from ..plan import BoxDone, Copy, Delete, Done, Failed, SetFlags, Step
-from . import BoxResult, Compared, Listed, MassDeletion, Restored, Summary, in_words, traced
+from . import BoxResult, Compared, Heads, Listed, MassDeletion, Restored, Summary, in_words, traced
 from .out import Out
 
 Value = object
@@ -38,6 +39,9 @@ class JsonLines:
             case "diff":
                 self._names = dict.fromkeys(Side, names[1])
                 self._tell("begin", mode=verb, channel=names[0], stores=[names[1]])
+            case "check" if len(names) > 1:
+                self._names = {Side.A: names[1], Side.B: names[2]}
+                self._tell("begin", mode=verb, channel=names[0], stores=list(names[1:]))
             case _:
                 self._names = dict.fromkeys(Side, names[0])
                 self._tell("begin", mode=verb, stores=[names[0]])
@@ -102,6 +106,26 @@ class JsonLines:
 
     def restored(self, restored: Restored) -> None:
         self._tell("restore", box=restored.boxname, store=restored.store, count=restored.count)
+
+    def looking(self, boxname: Boxname) -> None: ...
+
+    def found(self, finding: Finding, heads: Heads) -> None:
+        details: dict[str, Value] = {}
+        if self.details:
+            details = {"messages": [member.id for member in finding.members], "names": list(finding.names)}
+        self._tell(
+            "finding",
+            kind=str(finding.kind),
+            box=finding.boxname,
+            store=finding.store,
+            count=finding.count,
+            text=finding.text,
+            hint=finding.hint,
+            **details,
+        )
+
+    def checked(self, findings: int, mailboxes: int) -> None:
+        self._tell("checked", findings=findings, mailboxes=mailboxes)
 
     def expect(self, steps: int) -> None: ...
 
