@@ -176,7 +176,7 @@ class Laws(RuleBasedStateMachine):
 
     @rule()
     def sync(self) -> None:
-        assert told(self.world.plan()) == told(self.world.mirrored().plan(), turned=True)
+        self.check_mirrored()
         before = self.on_each_side()
         self.world.sync(FREELY)
         self.check_nothing_lost(before)
@@ -184,7 +184,7 @@ class Laws(RuleBasedStateMachine):
         self.trusted = True
         assert [] == self.world.plan()
         for side in Side:
-            doubled = [where for where, n in self.by_content(side).items() if n > 1]
+            doubled = self.doubled(side)
             assert not doubled or self.world.unreadable, f"more than one on {side}: {doubled}"
         if not self.world.unreadable:
             self.check_equal()
@@ -244,6 +244,12 @@ class Laws(RuleBasedStateMachine):
         for (box, digest, _), n in self.world.copies(side).items():
             counts[box, digest] += n
         return counts
+
+    def check_mirrored(self) -> None:
+        assert told(self.world.plan()) == told(self.world.mirrored().plan(), turned=True)
+
+    def doubled(self, side: Side) -> list[Where]:
+        return [where for where, n in self.by_content(side).items() if n > 1]
 
     def is_group(self, box: str, id: str) -> bool:
         return any(

@@ -1,0 +1,177 @@
+"""The laws, where stores delete in other ways, boxes are renamed and mapped, runs have limits or one direction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
+
+from mailsync.config.values import Deletion
+from mailsync.drivers.contract import Box, Wanted
+from mailsync.drivers.memory import Memory, MemoryBox
+from mailsync.identity import examine, identify
+from mailsync.kept import Kept, KeptRun
+from mailsync.model import DELETED, Holds, Listing, Mailbox, Message, Side
+from mailsync.report import Report
+from mailsync.undo import undo
+
+from .test_laws import BOXES, BY_DIGEST, FREELY, HOLDS, MAILS, SIDES, Laws, Where
+from .world import Mail, Silent, Switch, World
+
+TRASH = "T"
+EXPUNGE = Deletion()
+Pairs = tuple[tuple[str, str], ...]
+DELETIONS = st.sampled_from([EXPUNGE, Deletion(mark=True), Deletion(trash=TRASH)])
+PAIRS = st.sampled_from([(), (("x", "ex"),), (("x", "y"), ("y", "x"))])
+NAMES = st.sampled_from(["x", "y", "z"])
+
+
+class WideLaws(Laws):
+    """As in `Laws`; and rename boxes, undo, run with limits and in one direction."""
+
+    @initialize(holds=HOLDS, a=DELETIONS, b=DELETIONS, pairs=PAIRS)
+    def begin(self, holds: Holds, a: Deletion = EXPUNGE, b: Deletion = EXPUNGE, pairs: Pairs = ()) -> None:
+        self.world = self.make(holds)
+        self.world.deletion = {Side.A: a, Side.B: b}
+        self.world.pairs = pairs
+
+    def make(self, holds: Holds) -> World:
+        memory = {Side.A: Memory(), Side.B: Memory(new_box=lambda: MemoryBox(holds=holds))}
+        return World({**memory}, cache=self.dir / "cache.sqlite", kept=Kept(self.dir / "kept"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drafts: set[str] = set()
+
+    # ---- users ---------------------------------------------------------------------------------------------------
+
+    @rule(side=SIDES, box=BOXES, mail=MAILS)
+    def save_draft(self, side: Side, box: str, mail: Mail) -> None:
+        super().save_draft(side, box, mail)
+        self.drafts.add(mail.digest)
+
+    @rule(side=SIDES, old=NAMES, new=NAMES)
+    def rename(self, side: Side, old: str, new: str) -> None:
+        world = self.world
+        if old not in world.boxes(side) or new in world.boxes(side):
+            return
+        for digest, _ in world.messages(side, old).values():
+            id = BY_DIGEST[digest].id
+            self.unsettle(new, id)
+            self.unsettle(old, id)
+            self.may_go |= {(old, other) for other in (digest, *self.with_id(side.other, old, id))}
+        world.drivers[side].rename(world.mailbox(side, old), world.mailbox(side, new))
+        hidden = {one for one in world.unreadable if one[:2] == (side, world.mailbox(side, old))}
+        world.unreadable -= hidden
+        world.unreadable |= {(side, world.mailbox(side, new), uid) for _, _, uid in hidden}
+
+    # ---- runs ----------------------------------------------------------------------------------------------------
+
+    @rule(side=SIDES)
+    def sync_one_way(self, side: Side) -> None:
+        """The other side is not changed at all."""
+        options = replace(FREELY, changed=frozenset({side}))
+        before, other = self.on_each_side(), self.world.copies(side.other)
+        self.world.sync(options)
+        assert other == self.world.copies(side.other)
+        self.check_nothing_lost(before)
+        self.doubt()
+        assert [] == self.world.sync(replace(options, simulate=True), cached=False).steps
+
+    @rule(sizelimit=st.sampled_from([None, 50]), oldest=st.sampled_from([None, 1_700_000_010, 1_700_000_100]))
+    def sync_within_limits(self, sizelimit: int | None, oldest: int | None) -> None:
+        options = replace(FREELY, sizelimit=sizelimit, oldest=oldest)
+        before = self.on_each_side()
+        self.world.sync(options)
+        self.check_nothing_lost(before)
+        self.doubt()
+        assert [] == self.world.sync(replace(options, simulate=True), cached=False).steps
+
+    @rule()
+    def undo(self) -> None:
+        """What the last run has deleted is back, each where it was; then the next run has it on both sides."""
+        kept = self.world.kept
+        last = kept.last() if kept else None
+        if last is None or self.world.unreadable:
+            return
+        stores, before = self.world.stores(Switch()), self.on_each_side()
+        report: Report = Silent()  # type: ignore[assignment]
+        summary = undo(stores, last, identify(self.world.kind), report, simulate=False)
+        assert not summary.failed
+        for side in Side:
+            came = set(self.by_content(side)) - before[side]
+            assert before[side] <= set(self.by_content(side))
+            for box, digest in came:
+                self.unsettle(box, BY_DIGEST[digest].id)
+                self.must_go.discard((box, digest))
+            assert not any(DELETED in flags for box, digest, flags in self.world.copies(side) if (box, digest) in came)
+
+    # ---- laws ----------------------------------------------------------------------------------------------------
+
+    def on_any_side(self) -> set[Where]:
+        """On a side that only marks, what is marked is as good as gone."""
+        return {
+            (box, digest)
+            for side in Side
+            for box, digest, flags in self.world.copies(side)
+            if not (self.world.deletion[side].mark and DELETED in flags)
+        }
+
+    def check_mirrored(self) -> None:
+        """With mapped names the memory of the mirrored world would be another."""
+        if not self.world.pairs:
+            super().check_mirrored()
+
+    def doubled(self, side: Side) -> list[Where]:
+        return [] if self.world.deletion[side].mark else super().doubled(side)
+
+    def check_nothing_lost(self, before: dict[Side, set[Where]]) -> None:
+        """What a run has deleted is kept, or in the trash; a draft that was saved again is not put into the trash."""
+        super().check_nothing_lost(before)
+        for side, had in before.items():
+            left = {digest for _, digest in self.by_content(side)}
+            put_away = self.in_trash(side) if self.world.deletion[side].trash else self.in_kept(side)
+            lost = {digest for _, digest in had} - left - put_away
+            if self.world.deletion[side].trash:
+                lost -= self.drafts
+            assert not lost, f"neither there nor kept, {side}: {lost}"
+
+    def in_trash(self, side: Side) -> set[str]:
+        world = self.world
+        trash = Mailbox(TRASH)
+        if world.drivers[side].find(trash) is None:
+            return set()
+        [(_, listing)] = world.drivers[side].listings([Wanted(trash)], identify(world.kind))
+        assert isinstance(listing, Listing)
+        with world.drivers[side].open(trash, write=False) as box:
+            return digests(box, listing)
+
+    def in_kept(self, side: Side) -> set[str]:
+        found: set[str] = set()
+        kept = self.world.kept
+        for path in kept.root.iterdir() if kept and kept.root.exists() else ():
+            run = KeptRun(path)
+            for record in run.records():
+                if record.side is side and record.maildir:
+                    maildir = run.maildir(record.maildir)
+                    with maildir.open(write=False) as box:
+                        found |= digests(box, maildir.listing(identify(self.world.kind)))
+        return found
+
+
+def digests(box: Box, listing: Listing) -> set[str]:
+    messages = box.fetch([entry.uid for entry in listing.entries])
+    return {str(examine(got.body.chunks(wire=False)).exact) for got in messages if isinstance(got, Message)}
+
+
+TestWideLaws = WideLaws.TestCase
+TestWideLaws.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+def test_wide_laws_hold_in_long_histories() -> None:
+    run_state_machine_as_test(WideLaws, settings=settings(max_examples=3000, stateful_step_count=40, deadline=None))
