@@ -83,6 +83,7 @@ class Listing:
     token: Token | None = None
     validity: str | None = None  # UIDVALIDITY or inode: another value means another mailbox under the same name
     unreadable: Sequence[Failure] = ()  # present but without identity: absence proves nothing in this box
+    identity: str | None = None  # stays the same when the mailbox is renamed; equal is a sign, no proof (inodes return)
 
     @property
     def complete(self) -> bool:

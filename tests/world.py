@@ -12,7 +12,7 @@ from typing import Self
 
 from mailsync.channel import Channel
 from mailsync.config import StoreConfig
-from mailsync.drivers.contract import Box, Driver, Transfers, Wanted
+from mailsync.drivers.contract import Box, Driver, Follows, Transfers, Wanted
 from mailsync.drivers.memory import Bytes, Memory
 from mailsync.identity import examine, identify
 from mailsync.model import (
@@ -113,6 +113,9 @@ class Cut:
     def rename(self, old: Mailbox, new: Mailbox) -> None:
         self.switch()
         self.driver.rename(old, new)
+
+    def identity(self, mailbox: Mailbox) -> str | None:
+        return self.driver.identity(mailbox) if isinstance(self.driver, Follows) else None
 
 
 @dataclass

@@ -85,7 +85,8 @@ class Mh:
                 continue
             if id != HIDDEN:
                 entries.append(Entry(uid, id, flags[number]))
-        return Listing(self.mailbox, entries, self.holds(), token, self.validity(), tuple(unreadable))
+        validity = self.validity()
+        return Listing(self.mailbox, entries, self.holds(), token, validity, tuple(unreadable), identity=validity)
 
     @contextmanager
     def open(self, *, write: bool) -> Iterator[OpenMh]:
