@@ -13,9 +13,12 @@ import pytest
 
 from mailsync.drivers.contract import Transfers
 from mailsync.drivers.local import LocalStore
+from mailsync.drivers.maildir import Maildir
 from mailsync.model import ANSWERED, FLAGGED, NONE, SEEN, Appended, Failure, FlagChange, Mailbox, Uid
 
-from .mail import NEW_YEAR, Mail, entries, local, maildir, message, put, raws, read
+from .mail import MSGID, NEW_YEAR, Mail, entries, local, maildir, message, put, raws, read
+from .servers import server
+from .servers.stores import store_on
 
 A, B = Mailbox("Mail/a"), Mailbox("Mail/b")
 Act = Callable[[], object]
@@ -414,3 +417,37 @@ def test_message_is_there_wherever_a_run_is_killed(
             break
     assert after >= 3
     assert (list(expected.items()) if verb == "copy" else [], 3) == (here, len(there))
+
+
+# ---- beside Dovecot --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["move", "copy"])
+def test_dovecot_finds_each_message_in_its_place_with_its_flags(verb: str) -> None:
+    dovecot = server("dovecot")
+    login = dovecot.new_login()
+    a, b = (Mailbox(f"{dovecot.prefix}{name}") for name in "ab")
+    flags = [frozenset({SEEN, "Work"}), frozenset({"Home"}), NONE]
+    with store_on(dovecot, login, "*") as far:
+        put(far, a, [Mail(message(n), some, NEW_YEAR + n) for n, some in enumerate(flags)])
+        put(far, b, [Mail(message("old"), frozenset({"Home"}))])
+        before, old = read(far, a), read(far, b)
+        root = dovecot.maildir(login)
+        assert root
+        paths = [next(root.rglob(f"{name}/cur")).parent for name in "ab"]
+        owner = paths[0].stat()
+
+        source, target = (Maildir(str(path), Mailbox(path.name)) for path in paths)
+        with source.open(write=True) as here, target.open(write=True) as there:
+            wanted = [entry.uid for entry in source.listing(MSGID).entries]
+            assert all(isinstance(answer, Appended) for answer in getattr(here, verb)(wanted, there))
+        for path in [*paths, *(file for top in paths for file in top.rglob("*"))]:
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+        assert sorted([*before, *old]) == sorted(read(far, b))
+        assert ([] if verb == "move" else before) == read(far, a)
+        with far.open(b, write=True) as box:
+            uids = [entry.uid for entry in entries(far, b)]
+            assert uids[:2] == list(box.set_flags([FlagChange(uid, frozenset({FLAGGED})) for uid in uids[:2]]))
+            assert uids[1:] == list(box.expunge(uids[1:]))
+        assert ([] if verb == "move" else before) == read(far, a)
