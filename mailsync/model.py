@@ -98,7 +98,7 @@ class Listing:
     token: Token | None = None
     validity: str | None = None  # UIDVALIDITY or inode: another value means another mailbox under the same name
     unreadable: Sequence[Failure] = ()  # present but without identity: absence proves nothing in this box
-    identity: str | None = None  # what names it whatever it is called: MAILBOXID (RFC 8474, 4), device and inode
+    identity: str | None = None  # stays the same when the mailbox is renamed; equal is a sign, no proof (inodes return)
 
     @property
     def complete(self) -> bool:

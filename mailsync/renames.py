@@ -1,4 +1,4 @@
-"""Mailboxes that have another name on one side: found by what they hold, or by what names them for ever. Pure."""
+"""Mailboxes that have another name on one side: found by what they hold and what they are. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Lone:
     on: Side
     holds: Collection[Key]  # of which it can be told quickly what is in it
     remembered: Collection[Key] = ()  # () for a mailbox that is new
-    identity: str | None = None  # what names it whatever it is called: MAILBOXID (RFC 8474, 4), an inode
+    identity: str | None = None  # what stays the same when it is renamed
     was: str | None = None  # of a mailbox that is gone on the other side: the identity it had there
 
 
@@ -49,9 +49,9 @@ def found(boxes: Mapping[Boxname, Lone], names: Mapping[Side, Iterable[Boxname]]
 
 
 def _is_same(gone: Lone, fresh: Lone) -> bool:
-    if gone.was is not None and fresh.identity is not None:
-        return gone.was == fresh.identity
-    return all(id in fresh.holds for id in gone.remembered)
+    """An identity alone proves nothing: inodes are used again."""
+    there = [id in fresh.holds for id in gone.remembered]
+    return all(there) or (any(there) and gone.was is not None and gone.was == fresh.identity)
 
 
 def _fits(one: Rename, sure: Mapping[tuple[Side, Boxname], Rename], names: Iterable[Boxname]) -> bool:

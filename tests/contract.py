@@ -14,9 +14,9 @@ from typing import ClassVar, Protocol, TypeVar, cast
 
 import pytest
 
-from mailsync.drivers.contract import Box, Driver, Transfers, Wanted
+from mailsync.drivers.contract import Box, Driver, Follows, Transfers, Wanted
 from mailsync.drivers.memory import Bytes
-from mailsync.errors import BoxError
+from mailsync.errors import BoxError, Lost
 from mailsync.identity import examine
 from mailsync.model import (
     ANSWERED,
@@ -80,6 +80,10 @@ class DriverContract:
     cannot_name: ClassVar[frozenset[str]] = frozenset()  # keys of NAMES: refused
     pattern: ClassVar[str] = "*"  # all mailboxes of the store
     always: ClassVar[frozenset[str]] = frozenset()  # mailboxes that come by themselves
+    keeps_uids: ClassVar[bool] = True  # when a mailbox is renamed
+    nests: ClassVar[bool] = True  # a mailbox may lie below another
+    takes_along: ClassVar[bool] = True  # when a mailbox is renamed: those below it
+    identifies: ClassVar[bool] = True  # mailboxes, whatever their names
     transfers: ClassVar[bool] = True  # messages go from one mailbox to another by themselves
     many: ClassVar[int] = 2000
 
@@ -205,6 +209,111 @@ class DriverContract:
 
             assert {"second"} == self._names(driver)
             assert before == read(driver, self.name("second"))
+
+    def test_renamed_mailbox_keeps_flags_and_dates_and_goes_on_to_be_changed(self) -> None:
+        with self.connect() as driver:
+            uids = self._with_all_flags(driver)
+            before = read(driver, self.name("a"))
+
+            driver.rename(self.name("a"), self.name("renamed"))
+
+            assert {"renamed", "b"} == self._names(driver)
+            assert before == read(driver, self.name("renamed")) == read(self.connect(), self.name("renamed"))
+            now = [entry.uid for entry in entries(driver, self.name("renamed"))]
+            assert not self.keeps_uids or uids == now
+            with driver.open(self.name("renamed"), write=True) as box:
+                assert now[:1] == list(box.set_flags([FlagChange(now[0], frozenset({FLAGGED}), frozenset({SEEN}))]))
+                assert now[1:2] == list(box.expunge(now[1:2]))
+                assert all(isinstance(answer, Appended) for answer in box.append(_messages([message("more")])))
+            assert ["<0@x>", "<2@x>", "<3@x>", "<4@x>", "<more@x>"] == sorted(self._kept(driver, "renamed"))
+
+    def test_uids_of_before_are_good_after_a_rename_or_refused(self) -> None:
+        """A plan was made; then the mailbox is renamed, and the plan carried out."""
+        with self.connect() as driver:
+            self._with_all_flags(driver)
+            uids = [entry.uid for entry in entries(driver, self.name("a"))]
+            held = driver.holds(self.name("a"))
+
+            driver.rename(self.name("a"), self.name("renamed"))
+
+            if not self.keeps_uids:
+                for write in (False, True):
+                    with pytest.raises((BoxError, Lost)), driver.open(self.name("renamed"), write=write):
+                        pass
+                return
+            assert held == driver.holds(self.name("renamed"))
+            with driver.open(self.name("renamed"), write=True) as box:
+                assert [(uid, digest(message(n))) for n, uid in enumerate(uids)] == [
+                    _told(one) for one in box.fetch(uids)
+                ]
+                assert uids[1:2] == list(box.expunge(uids[1:2]))
+                assert uids[3:] == list(box.set_flags([FlagChange(uid, frozenset({DELETED})) for uid in uids[3:]]))
+            left = {entry.uid: DELETED in entry.flags for entry in entries(driver, self.name("renamed"))}
+            assert {uids[0]: False, uids[2]: False, uids[3]: True, uids[4]: True} == left
+
+    def test_mailbox_made_in_the_place_of_one_that_was_renamed_is_another(self) -> None:
+        with self.connect() as driver:
+            uids = self._with_all_flags(driver)
+            entries(driver, self.name("a"))
+
+            driver.rename(self.name("a"), self.name("renamed"))
+            put(driver, self.name("a"), [Mail(message("other"))])
+
+            with driver.open(self.name("a"), write=True) as box:
+                old = [one for one in box.fetch(uids) if isinstance(one, Message)]
+                assert [digest(message("other"))] * len(old) == [_told(one)[1] for one in old]
+            assert ["<other@x>"] == [entry.id for entry in entries(driver, self.name("a"))]
+            assert 5 == len(entries(driver, self.name("renamed")))
+
+    def test_mailbox_is_renamed_into_levels_that_are_not_there_yet(self) -> None:
+        with self.connect() as driver:
+            self._with_all_flags(driver)
+            before = read(driver, self.name("a"))
+
+            driver.rename(self.name("a"), self.name("x", "y", "z"))
+
+            assert before == read(driver, self.name("x", "y", "z"))
+            assert self.name("a") not in self._selectable(driver)
+
+    def test_mailbox_below_a_renamed_one_goes_along_or_stays(self) -> None:
+        with self.connect() as driver:
+            if not self.nests:
+                pytest.skip("no mailbox lies below another")
+            uids = {
+                levels: put(driver, self.name(*levels), [Mail(message(levels[-1]), frozenset({SEEN}))])
+                for levels in (("a",), ("a", "x"), ("a", "x", "y"), ("ab",))
+            }
+            for levels in uids:
+                entries(driver, self.name(*levels))
+
+            driver.rename(self.name("a"), self.name("renamed"))
+
+            above = "renamed" if self.takes_along else "a"
+            for levels in (("renamed",), (above, "x"), (above, "x", "y"), ("ab",)):
+                [entry] = entries(driver, self.name(*levels))
+                name = "a" if levels == ("renamed",) else levels[-1]
+                assert (f"<{name}@x>", frozenset({SEEN})) == (entry.id, entry.flags)
+                with driver.open(self.name(*levels), write=True) as box:
+                    assert [entry.uid] == list(box.expunge([entry.uid]))
+            assert {self.name(*levels) for levels in (("renamed",), (above, "x"), (above, "x", "y"), ("ab",))} == set(
+                self._selectable(driver)
+            )
+
+    def test_mailbox_is_known_again_after_it_was_renamed(self) -> None:
+        with self.connect() as driver:
+            for name in "ab":
+                put(driver, self.name(name), [Mail(message(name))])
+            a, b = (listing(driver, self.name(name)).identity for name in "ab")
+
+            driver.rename(self.name("a"), self.name("renamed"))
+
+            now = listing(self.connect(), self.name("renamed")).identity
+            asked = driver.identity(self.name("renamed")) if isinstance(driver, Follows) else None
+            if self.identifies:
+                assert a == now == asked != b
+                assert None not in (a, b)
+            else:
+                assert [None] * 4 == [a, b, now, asked]
 
     def test_rename_never_takes_the_place_of_a_mailbox(self) -> None:
         with self.connect() as driver:

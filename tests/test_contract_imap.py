@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import ClassVar
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import pytest
+from imapclient import IMAPClient
 
 from mailsync.drivers.imap.store import ImapStore
 from mailsync.model import Mailbox
 
 from .contract import DATES, DriverContract
+from .mail import Mail, message, put
 from .servers import Login, Server, matrix, server
 from .servers.stores import store_on
 
@@ -25,6 +28,7 @@ class ImapContract(DriverContract):
     cannot_hold = NO_MESSAGE
     cannot_name = NO_TEXT
     always = frozenset({"INBOX"})
+    identifies = False
     many = 1000
 
     server: Server
@@ -59,6 +63,29 @@ class ImapContract(DriverContract):
     def name(self, *levels: str) -> Mailbox:
         return Mailbox(self.server.prefix + self.server.delimiter.join(levels))
 
+    # ---- what only servers can ---------------------------------------------------------------------------------------
+
+    def test_renamed_mailbox_is_subscribed_if_it_was(self) -> None:
+        with self.connect() as driver:
+            for name in ("mine", "others"):
+                put(driver, self.name(name), [Mail(message(name))])
+        with self._raw() as client:
+            client.unsubscribe_folder(self.name("others"))
+
+        with self.connect() as driver:
+            for name in ("mine", "others"):
+                driver.rename(self.name(name), self.name(f"{name}-too"))
+
+        with self._raw() as client:
+            subscribed = {name for _, _, name in client.list_sub_folders()}
+        assert {self.name("mine-too")} == subscribed - {"INBOX"}
+
+    @contextmanager
+    def _raw(self) -> Iterator[Any]:
+        with IMAPClient("127.0.0.1", self.server.port, ssl=False) as client:
+            client.login(self.login.user, self.login.password)
+            yield client
+
 
 class DovecotContract(ImapContract):
     cannot_name = NO_TEXT | {"newline"}
@@ -76,6 +103,7 @@ class TestDovecotDot(DovecotContract):
 
 class TestDovecotMbox(DovecotContract):
     server_name = "dovecot-mbox"
+    nests = False
     changes = DovecotContract.changes | {"from-in-header"}  # taken for the postmark
 
 
@@ -88,6 +116,7 @@ class TestDovecotBare(DovecotContract):
 
 
 class CyrusContract(ImapContract):
+    identifies = True
     cannot_name = NO_TEXT | {"newline", "percent", "quotes"}
     cannot_hold = NO_MESSAGE | {"nul", "nul-in-header", "no-colon", "quoted-from-first", "header-without-newline"}
     changes = frozenset({"8-bit-header", "8-bit-id"})  # such a byte in a header becomes X
@@ -105,6 +134,7 @@ class TestCyrusAlt(CyrusContract):
 
 class TestCourier(ImapContract):
     server_name = "courier"
+    keeps_uids = False
     changes = frozenset({"bare-cr"})  # taken away
     dates = DATES[1:]
 
@@ -115,4 +145,5 @@ class TestImap4d(ImapContract):
     # A NUL ends the message; and what is no header field becomes one.
     changes = frozenset({"nul", "nul-in-header", "from-in-header", "quoted-from-first", "folded-first"})
     stays_itself = False  # UIDVALIDITY is kept in the first message
+    nests = False
     many = 100

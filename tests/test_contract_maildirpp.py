@@ -11,6 +11,7 @@ from .local_contract import LocalContract
 
 class TestMaildirPlusPlus(LocalContract):
     format = "maildir++"
+    takes_along = False
     always = frozenset({"Mail/INBOX"})  # made with the first of the others
 
     def name(self, *levels: str) -> Mailbox:

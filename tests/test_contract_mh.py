@@ -7,4 +7,3 @@ from .local_contract import LocalContract
 
 class TestMh(LocalContract):
     format = "mh"
-    transfers = False

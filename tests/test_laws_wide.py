@@ -168,7 +168,7 @@ def digests(box: Box, listing: Listing) -> set[str]:
 
 
 TestWideLaws = WideLaws.TestCase
-TestWideLaws.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestWideLaws.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
 
 
 @pytest.mark.torture

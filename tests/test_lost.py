@@ -103,6 +103,11 @@ class Far(Cut):
         self.driver.delete(mailbox)
         self.line("delete", self.side)
 
+    def rename(self, old: Mailbox, new: Mailbox) -> None:
+        self.line("rename", self.side)
+        self.driver.rename(old, new)
+        self.line("rename", self.side)
+
 
 @dataclass
 class FarBox:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,9 +13,12 @@ import pytest
 
 from mailsync.drivers.contract import Transfers
 from mailsync.drivers.local import LocalStore
+from mailsync.drivers.maildir import Maildir
 from mailsync.model import ANSWERED, FLAGGED, NONE, SEEN, Appended, Failure, FlagChange, Mailbox, Uid
 
-from .mail import NEW_YEAR, Mail, entries, local, maildir, message, put, raws, read
+from .mail import MSGID, NEW_YEAR, Mail, entries, local, maildir, message, put, raws, read
+from .servers import server
+from .servers.stores import store_on
 
 A, B = Mailbox("Mail/a"), Mailbox("Mail/b")
 Act = Callable[[], object]
@@ -256,6 +260,96 @@ def test_mailbox_is_within_reach_by_its_format_and_not_by_another_name_of_itself
         assert [True, False, False] == [a.reaches(box) for box in (there, other, again)]
 
 
+# ---- MH --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mh(home: Path) -> LocalStore:
+    """One with three messages in `a`, and one in `b`."""
+    found = local(home, "Mail/*", format="mh")
+    flags = [frozenset({FLAGGED, "Work"}), NONE, frozenset({SEEN, ANSWERED})]
+    put(found, A, [Mail(message(n), some, NEW_YEAR + n) for n, some in enumerate(flags)])
+    put(found, B, [Mail(message("old"), frozenset({SEEN, "Work"}))])
+    return found
+
+
+def numbers(path: Path) -> list[str]:
+    return sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
+
+
+def sequences(path: Path) -> set[str]:
+    return set((path / ".mh_sequences").read_text().splitlines())
+
+
+def test_moved_message_of_mh_is_the_same_file_under_the_next_number(home: Path, mh: LocalStore) -> None:
+    before = (home / A / "1").stat()
+    moving = uids(mh)
+
+    answers = transfer("move", mh, [moving[2], moving[0]])
+
+    after = (home / B / "3").stat()
+    assert ([["2"], ["1", "2", "3"]]) == [numbers(home / box) for box in (A, B)]
+    assert (before.st_ino, before.st_mtime_ns, 1) == (after.st_ino, after.st_mtime_ns, after.st_nlink)
+    assert uids(mh, B)[1:] == [one.uid for one in answers if isinstance(one, Appended)]
+    assert {"unseen: 2"} == sequences(home / A)
+    assert {"Work: 1 3", "replied: 2", "flagged: 3", "unseen: 3"} == sequences(home / B)
+
+
+def test_copy_of_a_message_of_mh_stays_when_a_program_writes_to_the_other(home: Path, mh: LocalStore) -> None:
+    transfer("copy", mh, uids(mh))
+    with open(home / A / "1", "ab") as file:
+        file.write(b"Forwarded: to everybody\n")
+
+    assert [message("old"), *(message(n) for n in range(3))] == raws(mh, B)
+
+
+def test_message_of_mh_that_is_a_link_becomes_a_file(home: Path, mh: LocalStore) -> None:
+    (home / "Mail" / "store").write_bytes(message("far"))
+    (home / A / "4").symlink_to("../store")
+
+    answers = transfer("move", mh, uids(mh)[2:])
+
+    assert all(isinstance(answer, Appended) for answer in answers)
+    assert (["1", "2"], [message("old"), message(2), message("far")]) == (numbers(home / A), raws(mh, B))
+    assert [False] * 3 == [(home / B / number).is_symlink() for number in numbers(home / B)]
+    assert message("far") == (home / "Mail" / "store").read_bytes()
+
+
+def test_number_that_means_another_message_now_is_not_moved(home: Path, mh: LocalStore) -> None:
+    old = uids(mh)
+    (home / A / "1").unlink()
+    (home / A / "3").rename(home / A / "1")
+
+    answers = transfer("move", mh, old)
+
+    assert [True, False, True] == [isinstance(answer, Failure) and answer.gone for answer in answers]
+    assert [["1"], ["1", "3"]] == [numbers(home / box) for box in (A, B)]
+    assert {"Work: 1", "unseen: 2-3"} == sequences(home / B)
+
+
+def test_message_of_mh_comes_to_another_file_system(home: Path, elsewhere: Path, mh: LocalStore) -> None:
+    far = local(elsewhere, "Mail/*", format="mh")
+    far.create(B)
+    before = read(mh, A)
+
+    answers = transfer("move", mh, [*uids(mh), Uid("none")], far)
+
+    assert [True] * 3 == [isinstance(answer, Appended) for answer in answers[:3]]
+    assert isinstance(answers[3], Failure)
+    assert (before, []) == (read(far, B), read(mh, A))
+    assert {"Work", "replied", "flagged", "unseen"} == {line.partition(":")[0] for line in sequences(elsewhere / B)}
+
+
+def test_sequences_that_cannot_be_written_keep_the_messages_where_they_are(home: Path, mh: LocalStore) -> None:
+    (home / B / ".mh_sequences").unlink()
+    (home / B / ".mh_sequences").mkdir()
+
+    answers = transfer("move", mh, uids(mh))
+
+    assert all(isinstance(answer, Failure) and not answer.gone for answer in answers)
+    assert [["1", "2", "3"], ["1"]] == [numbers(home / box) for box in (A, B)]
+
+
 # ---- killed --------------------------------------------------------------------------------------------------------
 
 
@@ -290,34 +384,70 @@ def killed(after: int, act: Act) -> bool:
 
 @pytest.mark.parametrize("far", [False, True], ids=["same file system", "another"])
 @pytest.mark.parametrize("verb", ["move", "copy"])
+@pytest.mark.parametrize("format", ["maildir", "mh"])
 def test_message_is_there_wherever_a_run_is_killed(
-    home: Path, store: LocalStore, elsewhere: Path, verb: str, far: bool
+    home: Path, elsewhere: Path, format: str, verb: str, far: bool
 ) -> None:
-    to = local(elsewhere, "Mail/*", format="maildir") if far else store
+    source = local(home, "Mail/*", format=format)
+    to = local(elsewhere, "Mail/*", format=format) if far else source
     expected = {f"<{n}@x>": frozenset({SEEN, f"K{n}"} if n else {}) for n in range(3)}
-    put(to, B, [Mail(message(), flags) for flags in expected.values()])
 
     def flags(where: LocalStore, mailbox: Mailbox) -> list[tuple[str, frozenset[str]]]:
         return [(one.id, one.flags) for one in entries(where, mailbox)]
 
     for after in range(100):
-        for where, mailbox in ((store, A), (to, B)):
-            put(where, mailbox, [])
-            with where.open(mailbox, write=True) as box:
-                list(box.expunge(uids(where, mailbox)))
-        put(store, A, [Mail(message(n), expected[f"<{n}@x>"]) for n in range(3)])
-        wanted = uids(store)
+        for path in (home, elsewhere):
+            shutil.rmtree(path / "Mail", ignore_errors=True)
+        old = put(to, B, [Mail(message("old"), flags) for flags in expected.values()])  # it knows the keywords
+        with to.open(B, write=True) as box:
+            assert old == list(box.expunge(old))
+        put(source, A, [Mail(message(n), expected[f"<{n}@x>"]) for n in range(3)])
+        wanted = uids(source)
 
-        was_killed = killed(after, lambda wanted=wanted: transfer(verb, store, wanted, to))  # type: ignore[misc]
+        was_killed = killed(after, lambda wanted=wanted: transfer(verb, source, wanted, to))  # type: ignore[misc]
 
-        here, there = flags(store, A), flags(to, B)
+        here, there = flags(source, A), flags(to, B)
         assert expected == dict(here) | dict(there)
         assert all(expected[id] == flags for id, flags in here + there)
         assert len(here) == len(set(here))
         assert len(there) == len(set(there))
-        if verb == "move" and not far:
+        if (format, verb, far) == ("maildir", "move", False):
             assert set(here).isdisjoint(there)
         if not was_killed:
             break
     assert after >= 3
     assert (list(expected.items()) if verb == "copy" else [], 3) == (here, len(there))
+
+
+# ---- beside Dovecot --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["move", "copy"])
+def test_dovecot_finds_each_message_in_its_place_with_its_flags(verb: str) -> None:
+    dovecot = server("dovecot")
+    login = dovecot.new_login()
+    a, b = (Mailbox(f"{dovecot.prefix}{name}") for name in "ab")
+    flags = [frozenset({SEEN, "Work"}), frozenset({"Home"}), NONE]
+    with store_on(dovecot, login, "*") as far:
+        put(far, a, [Mail(message(n), some, NEW_YEAR + n) for n, some in enumerate(flags)])
+        put(far, b, [Mail(message("old"), frozenset({"Home"}))])
+        before, old = read(far, a), read(far, b)
+        root = dovecot.maildir(login)
+        assert root
+        paths = [next(root.rglob(f"{name}/cur")).parent for name in "ab"]
+        owner = paths[0].stat()
+
+        source, target = (Maildir(str(path), Mailbox(path.name)) for path in paths)
+        with source.open(write=True) as here, target.open(write=True) as there:
+            wanted = [entry.uid for entry in source.listing(MSGID).entries]
+            assert all(isinstance(answer, Appended) for answer in getattr(here, verb)(wanted, there))
+        for path in [*paths, *(file for top in paths for file in top.rglob("*"))]:
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+        assert sorted([*before, *old]) == sorted(read(far, b))
+        assert ([] if verb == "move" else before) == read(far, a)
+        with far.open(b, write=True) as box:
+            uids = [entry.uid for entry in entries(far, b)]
+            assert uids[:2] == list(box.set_flags([FlagChange(uid, frozenset({FLAGGED})) for uid in uids[:2]]))
+            assert uids[1:] == list(box.expunge(uids[1:]))
+        assert ([] if verb == "move" else before) == read(far, a)

@@ -13,7 +13,7 @@ from typing import Self
 from mailsync.channel import Channel
 from mailsync.config import StoreConfig
 from mailsync.config.values import Deletion, MaxDelete
-from mailsync.drivers.contract import Box, Driver, Transfers, Wanted
+from mailsync.drivers.contract import Box, Driver, Follows, Transfers, Wanted
 from mailsync.drivers.memory import Bytes, Memory
 from mailsync.identity import examine, identify
 from mailsync.kept import Kept
@@ -116,6 +116,9 @@ class Cut:
     def rename(self, old: Mailbox, new: Mailbox) -> None:
         self.switch()
         self.driver.rename(old, new)
+
+    def identity(self, mailbox: Mailbox) -> str | None:
+        return self.driver.identity(mailbox) if isinstance(self.driver, Follows) else None
 
 
 @dataclass

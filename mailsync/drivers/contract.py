@@ -81,7 +81,11 @@ class Driver(Protocol):
     def delete(self, mailbox: Mailbox) -> None:
         """Only if it is empty now, looked at again; otherwise BoxError."""
 
-    def rename(self, old: Mailbox, new: Mailbox) -> None: ...
+    def rename(self, old: Mailbox, new: Mailbox) -> None:
+        """With its mail, flags, and uids; where the uids change, opening it with the old ones in mind is an error.
+
+        The levels above are made. BoxError if there is a mailbox of the new name.
+        """
 
 
 class Box(Protocol):
@@ -128,6 +132,14 @@ class Inspects(Protocol):
 
         Changes nothing. BoxError where it cannot be looked into.
         """
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """Optional: a store that knows a mailbox again under another name."""
+
+    def identity(self, mailbox: Mailbox) -> str | None:
+        """As in `Listing`, asked for now; None if it cannot be told. BoxError for a name that cannot be."""
 
 
 @runtime_checkable

@@ -27,6 +27,8 @@ PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # seconds, between looks at
 LOCK_WAIT = 10.0  # seconds
 LOCK_STALE = 120.0  # seconds; Dovecot's limit for its small files
 
+NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}  # between these places, of this file
+
 PLAINLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
 QUIETLY = PLAINLY | getattr(os, "O_NOATIME", 0)
 

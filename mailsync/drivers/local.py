@@ -22,7 +22,7 @@ from ..errors import BoxError, StoreError
 from ..model import BoxInfo, Failure, Fault, Holds, Identify, Listing, Mailbox
 from ..names import MAILDIR_PARTS, Patterns, is_inbox
 from .contract import Box, Wanted
-from .files import make_directories, scan, sync_directory, why
+from .files import inode, make_directories, scan, sync_directory, why
 from .formats import FORMATS, Local, by_name, recognise
 from .places import INBOX, MH_INBOX, Place, Places, Root, is_taken, look, look_or_fail
 
@@ -133,6 +133,12 @@ class LocalStore:
             if self._fsync:
                 for directory in {os.path.dirname(source.path), os.path.dirname(target.path)}:
                     sync_directory(directory)
+        if old in self._formats:
+            self._formats[new] = self._formats.pop(old)
+
+    def identity(self, mailbox: Mailbox) -> str | None:
+        """Device and inode of its directory or file; an mbox that is rewritten has another one afterwards."""
+        return inode(self._places.place(mailbox).path)
 
     def faults(self, mailbox: Mailbox) -> Sequence[Fault]:
         from .faults import of_mailbox, of_no_mailbox

@@ -72,8 +72,9 @@ class Maildir:
             where = names.where.get(uid)  # None: the last look at the names did not find it any more
             if id != HIDDEN and where:
                 entries.append(Entry(uid, id, flags.of(where)))
+        validity = self.validity()
         return Listing(
-            self.mailbox, entries, maildir_holds(keywords), token, self.validity(), unreadable=tuple(unreadable)
+            self.mailbox, entries, maildir_holds(keywords), token, validity, tuple(unreadable), identity=validity
         )
 
     @contextmanager

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from .maildir import Maildir
 
 KEYWORDS = "dovecot-keywords"
-NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}  # not there, or not of such a file
 
 _counter = count()
 _WIRE_SIZE = re.compile(r",W=(\d+)(?:,|\Z)")
@@ -134,7 +133,7 @@ class OpenMaildir:
             try:
                 (os.link if keep else os.rename)(path, to._box.at(where))
             except OSError as err:
-                if err.errno in (NO_LINK if keep else {errno.EXDEV}):
+                if err.errno in (files.NO_LINK if keep else {errno.EXDEV}):
                     return None
                 raise
             to._names.where[new] = where

@@ -11,7 +11,7 @@ from typing import ClassVar
 from ..errors import BoxError
 from ..model import Holds, Identify, Known, Listing, Mailbox, Token
 from .contract import Box, Nothing
-from .files import make_directories, open_quietly, stamp, sync_directory, why
+from .files import inode, make_directories, open_quietly, stamp, sync_directory, why
 from .locks import LOCK_WAIT, locked
 from .mboxopen import HOLDS, MboxBox
 from .mboxscan import first_postmark
@@ -57,7 +57,8 @@ class Mbox:
         """BoxError if it is locked, cannot be read, or is no mbox (any more)."""
         token = self.token()
         with self._opened(write=False) as box:
-            return Listing(self.mailbox, list(box.entries(identify, known or Nothing())), HOLDS, token, box.validity)
+            entries, identity = list(box.entries(identify, known or Nothing())), inode(self.path)
+            return Listing(self.mailbox, entries, HOLDS, token, box.validity, identity=identity)
 
     @contextmanager
     def open(self, *, write: bool) -> Iterator[Box]:

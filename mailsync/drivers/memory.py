@@ -31,6 +31,8 @@ from .contract import Box, Wanted
 
 EVERYTHING = Holds(any_keyword=True)
 
+_boxes = count(1)
+
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
@@ -61,6 +63,7 @@ class MemoryBox:
     rewrite: Callable[[bytes], bytes] | None = None  # what a server makes of the messages that are given to it
     kept: dict[Uid, Stored] = field(default_factory=dict)
     serial: Iterator[int] = field(default_factory=lambda: count(1))
+    identity: str = field(default_factory=lambda: str(next(_boxes)))
 
     def deliver(self, raw: bytes, flags: Flags = frozenset(), date: int = 0) -> Uid:
         uid = Uid(str(next(self.serial)))
@@ -163,6 +166,11 @@ class Memory:
             raise BoxError(f"{old} cannot be renamed to {new}: that is there already")
         self.held[new] = box
         del self.held[old]
+        for below in [name for name in self.held if self.delimiter and name.startswith(old + self.delimiter)]:
+            self.held[Mailbox(new + below.removeprefix(old))] = self.held.pop(below)
+
+    def identity(self, mailbox: Mailbox) -> str | None:
+        return self.held[mailbox].identity if mailbox in self.held else None
 
     def _there(self, mailbox: Mailbox) -> MemoryBox:
         if mailbox not in self.held:
@@ -183,7 +191,7 @@ def _listing(mailbox: Mailbox, box: MemoryBox, identify: Identify) -> Listing:
             id = identify.whole([stored.raw])
         if id != HIDDEN:
             entries.append(Entry(uid, id, stored.flags))
-    return Listing(mailbox, entries, box.holds, validity=box.validity)
+    return Listing(mailbox, entries, box.holds, validity=box.validity, identity=box.identity)
 
 
 def _gone(uid: Uid) -> Failure:

@@ -5,44 +5,19 @@ Knows nothing of other mailboxes: `local` finds and names them.
 
 from __future__ import annotations
 
-import errno
 import os
-import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
 from typing import ClassVar
 
 from ..errors import BoxError
-from ..model import (
-    HIDDEN,
-    NONE,
-    SEEN,
-    SYSTEM,
-    Appended,
-    Entry,
-    Failure,
-    FlagChange,
-    Head,
-    Holds,
-    Identify,
-    Known,
-    Listing,
-    Mailbox,
-    Measured,
-    Message,
-    Token,
-    Uid,
-)
-from . import delivery, files
-from .flags import Ranges, SequenceChange, edit_sequences, flags_by_number, parse_sequences
+from ..model import HIDDEN, NONE, SYSTEM, Entry, Failure, Holds, Identify, Known, Listing, Mailbox, Token, Uid
+from . import files
+from .flags import Ranges, flags_by_number, parse_sequences
+from .mhopen import OpenMh, is_number, uid_of
 
 SEQUENCES = ".mh_sequences"
 BOOKKEEPING = (SEQUENCES, ".xmhcache")
-TEMPORARY = ",mailsync."  # a name with a comma is no message for MH
-TRIES = 4  # times a number is looked for that no other program has taken
-
-_counter = count()
 
 
 def profile_path(home: str) -> str | None:
@@ -70,7 +45,7 @@ class Mh:
         names = {SEQUENCES, _sequences_name()}
         with files.scan(path) as found:
             return any(
-                (entry.name in names or (_is_number(entry.name) and _is_message(os.path.join(path, entry.name))))
+                (entry.name in names or (is_number(entry.name) and _is_message(os.path.join(path, entry.name))))
                 and entry.is_file()
                 for entry in found
             )
@@ -100,7 +75,7 @@ class Mh:
             path = self.at(str(number))
             uid = Uid(str(number))
             try:
-                uid = _uid(number, os.stat(path))
+                uid = uid_of(number, os.stat(path))
                 before = known.get(uid) if known else None
                 id = before.id if before else files.identity_of(path, identify)
             except FileNotFoundError:
@@ -110,7 +85,8 @@ class Mh:
                 continue
             if id != HIDDEN:
                 entries.append(Entry(uid, id, flags[number]))
-        return Listing(self.mailbox, entries, self.holds(), token, self.validity(), tuple(unreadable))
+        validity = self.validity()
+        return Listing(self.mailbox, entries, self.holds(), token, validity, tuple(unreadable), identity=validity)
 
     @contextmanager
     def open(self, *, write: bool) -> Iterator[OpenMh]:
@@ -175,157 +151,7 @@ class Mh:
 
     def _scan(self) -> list[int]:
         with files.scan(self.path) as found:
-            return [int(entry.name) for entry in found if _is_number(entry.name) and entry.is_file()]
-
-
-class OpenMh:
-    """The `Box` of an MH mailbox. A number may mean another file by now: inode and time are compared first."""
-
-    def __init__(self, box: Mh) -> None:
-        self._box = box
-        self._next: int | None = None  # the number after the highest
-
-    @property
-    def holds(self) -> Holds:
-        return self._box.holds()
-
-    @property
-    def validity(self) -> str | None:
-        return self._box.validity()
-
-    def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
-        flags = flags_by_number(self._box.sequences(), sorted({number for uid in uids if (number := _number(uid))}))
-        for uid in uids:
-            try:
-                fd, stat = self._open(uid)
-            except OSError as err:
-                yield files.failure(uid, err)
-                continue
-            try:
-                body = files.LocalBody(fd, stat.st_size)
-                yield Message(uid, flags[_number(uid)], stat.st_mtime_ns // 10**9, body)
-            finally:
-                os.close(fd)
-
-    def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
-        for uid in uids:
-            try:
-                self._check(uid)
-                head: Head | Failure = files.head_of(self._path(uid), uid)
-            except OSError as err:
-                head = files.failure(uid, err)
-            yield head
-
-    def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
-        return files.measured(self.fetch(uids))
-
-    def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
-        return delivery.deliver(messages, temporary=self._temporary, place=self._place, fsync=self._box.fsync)
-
-    def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]:
-        for batch in delivery.batches(changes):
-            answers = [self._still(change.uid) for change in batch]
-            there = [change for change, answer in zip(batch, answers, strict=True) if not isinstance(answer, Failure)]
-            try:
-                self._edit([SequenceChange(_number(change.uid), change.add, change.remove) for change in there])
-            except OSError as err:
-                answers = [answer if isinstance(answer, Failure) else files.failure(answer, err) for answer in answers]
-            yield from answers
-
-    def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
-        for batch in delivery.batches(uids):
-            answers = [self._unlink(uid) for uid in batch]
-            # After the files: without its flags a message would look as if the user had changed them, and wanted it.
-            # If it fails, the numbers that stay do no harm: what is appended under one of them first clears it.
-            with suppress(OSError):
-                self._edit([], {_number(answer) for answer in answers if not isinstance(answer, Failure)})
-            if not self._box.recognise(self._box.path):  # its numbers told that it is a mailbox; it still is one
-                with suppress(BoxError):
-                    self._box.create()
-            yield from delivery.durable(answers, (self._box.path,) if self._box.fsync else ())
-
-    def _path(self, uid: Uid) -> str:
-        return self._box.at(str(_number(uid)))
-
-    def _check(self, uid: Uid) -> None:
-        """FileNotFoundError if another file has this number now, or none."""
-        if _uid(_number(uid), os.stat(self._path(uid))) != uid:
-            raise FileNotFoundError(errno.ENOENT, "another message has this number now")
-
-    def _still(self, uid: Uid) -> Uid | Failure:
-        try:
-            self._check(uid)
-        except OSError as err:
-            return files.failure(uid, err)
-        return uid
-
-    def _open(self, uid: Uid) -> tuple[int, os.stat_result]:
-        fd, stat = files.open_message(self._path(uid))
-        if _uid(_number(uid), stat) != uid:
-            os.close(fd)
-            raise FileNotFoundError(errno.ENOENT, "another message has this number now")
-        return fd, stat
-
-    def _unlink(self, uid: Uid) -> Uid | Failure:
-        try:
-            self._check(uid)
-            os.unlink(self._path(uid))
-        except OSError as err:
-            return files.failure(uid, err)
-        return uid
-
-    def _edit(self, changes: Sequence[SequenceChange], cleared: Collection[int] = ()) -> None:
-        """OSError if the sequences cannot be written."""
-        path = self._box.sequences_file
-        if path and (changes or cleared):
-            files.rewrite(path, lambda text: edit_sequences(text, changes, cleared), fsync=self._box.fsync)
-
-    def _temporary(self) -> str:
-        return self._box.at(f"{TEMPORARY}{time.time_ns()}.{os.getpid()}.{next(_counter)}")
-
-    def _place(self, batch: Sequence[delivery.Staged]) -> Sequence[Uid | Failure]:
-        """Flags first, then the number: a message that is seen before its flags would look as if it had been read."""
-        answers: dict[int, Uid | Failure] = {}
-        undo: list[SequenceChange] = []
-        waiting = dict(enumerate(batch))
-        for _ in range(TRIES):
-            first = self._next or max(self._box.numbers(), default=0) + 1
-            self._next = first + len(waiting)
-            numbers = dict(zip(waiting, range(first, self._next), strict=True))
-            new = [SequenceChange(n, batch[i].flags, frozenset({SEEN}) - batch[i].flags) for i, n in numbers.items()]
-            self._edit(undo + new, numbers.values())
-            undo = []
-            for index, number in numbers.items():
-                try:
-                    answers[index] = self._link(waiting[index], number)
-                    del waiting[index]
-                except FileExistsError:
-                    # Another program took the number. Its own `unseen` stays: better unread than lost from sight.
-                    undo.append(SequenceChange(number, remove=batch[index].flags - {SEEN}))
-                    self._next = None
-            if not waiting:
-                break
-        self._edit(undo)
-        for index, staged in waiting.items():
-            answers[index] = Failure(staged.source, "other programs took every number first")
-        return delivery.durable([answers[i] for i in range(len(batch))], (self._box.path,) if self._box.fsync else ())
-
-    def _link(self, staged: delivery.Staged, number: int) -> Uid | Failure:
-        """FileExistsError if there is a message of this number."""
-        path = self._box.at(str(number))
-        try:
-            os.link(staged.path, path)
-            uid = _uid(number, os.stat(path))
-            os.unlink(staged.path)
-        except FileExistsError:
-            raise
-        except OSError as err:
-            return files.failure(staged.source, err)
-        return uid
-
-
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit() and name[0] != "0" and len(name) < 19
+            return [int(entry.name) for entry in found if is_number(entry.name) and entry.is_file()]
 
 
 def _is_message(path: str) -> bool:
@@ -338,17 +164,6 @@ def _is_message(path: str) -> bool:
         return os.pread(fd, len(b"From "), 0) not in (b"", b"From ")
     finally:
         os.close(fd)
-
-
-def _number(uid: Uid) -> int:
-    """0, which no message has, for what is no uid of ours."""
-    number = uid.partition(".")[0]
-    return int(number) if _is_number(number) else 0
-
-
-def _uid(number: int, stat: os.stat_result) -> Uid:
-    # The size, too: a number and an inode are soon used again, and the time is the date of the message.
-    return Uid(f"{number}.{stat.st_ino}.{stat.st_mtime_ns}.{stat.st_size}")
 
 
 def _sequences_name() -> str | None:

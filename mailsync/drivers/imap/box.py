@@ -12,6 +12,7 @@ from . import changes
 from .append import Appender
 from .reading import OpenBox
 from .tokens import fetched
+from .transfer import Transfer, Transferred
 from .wire import Connection, fetches
 
 
@@ -163,11 +164,11 @@ class ServerBox(OpenBox):
             before = to._next(to._ready())
             conn = self._ready()
         name = self._host.quoted(to._mailbox)
-        done = changes.transfer(conn, verb, sorted({int(uid) for uid in uids}), name, to.validity)
+        done = Transfer(conn, verb, name, to.validity).of(sorted({int(uid) for uid in uids}))
         answers = to._arrived(verb, done, before)
         return [done.failed.get(int(uid)) or answers[int(uid)] for uid in uids]
 
-    def _arrived(self, verb: bytes, done: changes.Transferred, before: int | None) -> dict[int, Appended | Failure]:
+    def _arrived(self, verb: bytes, done: Transferred, before: int | None) -> dict[int, Appended | Failure]:
         """What became of messages that came from another mailbox, by their uids there; with their flags."""
         answers: list[Appended | Failure] = [
             Appended(Uid(str(uid)), None if new is None else Uid(str(new))) for uid, new in sorted(done.arrived.items())

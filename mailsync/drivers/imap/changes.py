@@ -7,28 +7,13 @@ gone for that of a neighbour.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 
-from ...errors import Lost
 from ...model import DELETED, Failure, Flags, Mailbox, Uid
-from . import answers, sets
-from .tokens import ProtocolError, Response, Status, fetched, numbers, status, written
+from . import sets
+from .tokens import Response, Status, fetched, numbers, written
 from .wire import Connection, fetches
 
-ONE_BY_ONE = 100  # messages of a set that was refused: so many are tried each by itself
-_OF_THE_MAILBOX = (b"TRYCREATE", b"NONEXISTENT", b"NOPERM")  # refused whatever the message
-
 Failures = dict[int, Failure]  # by uid; who is not in it has what was wanted
-
-
-@dataclass(frozen=True, slots=True)
-class Transferred:
-    """What became of messages on their way to another mailbox: each has arrived or failed."""
-
-    flags: Mapping[int, Flags]  # that they had
-    arrived: dict[int, int | None]  # the uids of the copies, by those of the originals; None: the server does not tell
-    failed: Failures
 
 
 def flags_of(conn: Connection, uids: Sequence[int]) -> dict[int, Flags]:
@@ -88,15 +73,6 @@ def expunge(conn: Connection, mailbox: Mailbox, uids: Sequence[int]) -> Failures
     return failed
 
 
-def transfer(conn: Connection, verb: bytes, uids: Sequence[int], to: bytes, validity: str | None) -> Transferred:
-    """UID COPY or UID MOVE to a mailbox. Lost if another than that of this UIDVALIDITY has come in its place."""
-    there = flags_of(conn, uids)
-    done = Transferred(there, {}, {uid: gone(uid) for uid in set(uids).difference(there)})
-    for text, part in sets.split(sorted(there)):
-        _transfer(conn, verb, text, part, to, validity, done)
-    return done
-
-
 def gone(uid: int) -> Failure:
     return Failure(Uid(str(uid)), "no longer there", gone=True)
 
@@ -104,57 +80,6 @@ def gone(uid: int) -> Failure:
 def answered(uids: Iterable[Uid], failed: Mapping[int, Failure]) -> list[Uid | Failure]:
     """An answer for each, in order."""
     return [failed.get(int(uid), uid) for uid in uids]
-
-
-def _transfer(
-    conn: Connection,
-    verb: bytes,
-    text: bytes,
-    uids: Sequence[int],
-    to: bytes,
-    validity: str | None,
-    done: Transferred,
-) -> None:
-    """One command; where it is refused, one for each message, unless they are many."""
-    command = b"UID %s %s %s" % (verb, text, to)
-    end, told = conn.execute(command)
-    if not end.ok and (seconds := answers.wait(end)) is not None:
-        conn.pause(seconds, str(end))
-        end, more = conn.execute(command)
-        told += more
-    copies = _copies(conn, (end, *_statuses(told)), uids, validity)
-    done.arrived.update(copies)
-    left = [uid for uid in uids if uid not in copies]
-    there = flags_of(conn, left)
-    unsaid = end.ok and not copies  # where the copies are, and of which messages
-    apart = not end.ok and 1 < len(uids) and len(left) <= ONE_BY_ONE and end.code not in _OF_THE_MAILBOX
-    for uid in left:
-        if unsaid and (uid in there) == (verb == b"COPY"):
-            done.arrived[uid] = None
-        elif uid not in there:
-            done.failed[uid] = gone(uid)
-        elif apart:
-            _transfer(conn, verb, b"%d" % uid, [uid], to, validity, done)
-        else:
-            why = "the server leaves it out" if end.ok else f"cannot be moved or copied: {end}"
-            done.failed[uid] = Failure(Uid(str(uid)), why, answers.advice(end))
-
-
-def _copies(conn: Connection, told: Iterable[Status], uids: Sequence[int], validity: str | None) -> dict[int, int]:
-    """The uid of each copy by that of its original (COPYUID, RFC 4315, 3), as far as what is told makes sense."""
-    copies: dict[int, int] = {}
-    for one in told:
-        words = one.argument.split()
-        if one.code != b"COPYUID" or len(words) != 3:
-            continue
-        if validity is not None and words[0] != validity.encode():
-            conn.drop()
-            raise Lost("another mailbox has come in the place of the one that messages were to go to")
-        with suppress(ProtocolError):
-            old, new = sets.parse(words[1]), sets.parse(words[2])
-            if len(old) == len(new):
-                copies.update(zip(old, new, strict=True))
-    return {uid: copies[uid] for uid in uids if uid in copies}
 
 
 def _expunge_these(conn: Connection, uids: Sequence[int]) -> Failures:
@@ -213,10 +138,6 @@ def _searched(conn: Connection, text: bytes) -> set[int]:
 
 def _numbers(found: Iterable[Response]) -> set[int]:
     return {number for one in found if one.kind == b"SEARCH" for number in numbers(one)}
-
-
-def _statuses(found: Iterable[Response]) -> list[Status]:
-    return [status(one) for one in found if one.kind == b"OK"]
 
 
 def _has(flags: Flags, add: Flags, remove: Flags) -> bool:

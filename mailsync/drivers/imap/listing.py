@@ -58,7 +58,7 @@ class Draft:
         if at.modseq is not None:
             token = Token(f"{at.validity} {at.next} {at.exists} {at.modseq}")
         entries = [entry for entry in self.entries.values() if entry.id != HIDDEN]
-        return Listing(self.mailbox, entries, holds, token, at.validity, tuple(self.unreadable))
+        return Listing(self.mailbox, entries, holds, token, at.validity, tuple(self.unreadable), identity=at.identity)
 
     def _message(self, told: Fetched, read: Callable[[Literal], MessageId | None]) -> None:
         uid = told.uid if told.uid is not None else self.numbers.get(told.number)

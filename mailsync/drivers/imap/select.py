@@ -10,6 +10,7 @@ from .tokens import Response, Status, code_value, flag_set, is_flag, status
 from .wire import Connection
 
 _FLAGS = re.compile(rb"\(([^()]*)\)")
+_MAILBOX_ID = re.compile(rb"\bMAILBOXID \(([\w-]{1,255})\)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Selected:
     flags: Flags = SYSTEM  # FLAGS
     permanent: bytes | None = None  # of PERMANENTFLAGS
     writable: bool = True
+    identity: str | None = None  # MAILBOXID (RFC 8474, 4): stays the same when it is renamed
 
     def is_another(self, now: Selected) -> bool:
         """True if uids of then are worth nothing now. An empty mailbox had none: imap4d gives it a new UIDVALIDITY."""
@@ -64,6 +66,7 @@ def selected(mailbox: Mailbox, answers: list[Response], end: Status) -> Selected
     exists, permanent = 0, None
     flags: Flags = SYSTEM
     numbers: dict[bytes, int | None] = {}
+    identity = None
     for answer in answers:
         if answer.kind == b"EXISTS" and answer.number is not None:
             exists = answer.number
@@ -77,6 +80,8 @@ def selected(mailbox: Mailbox, answers: list[Response], end: Status) -> Selected
                 line = answer.parts[0]
                 found = _FLAGS.search(line) if isinstance(line, bytes) else None
                 permanent = found[1] if found else b""
+            elif told.code == b"MAILBOXID":
+                identity = mailbox_id(told.code + b" " + told.argument)
             elif told.code in (b"UIDVALIDITY", b"UIDNEXT", b"HIGHESTMODSEQ"):
                 numbers[told.code] = code_value(told.code + b" " + told.argument, told.code)
     validity = numbers.get(b"UIDVALIDITY")
@@ -89,4 +94,11 @@ def selected(mailbox: Mailbox, answers: list[Response], end: Status) -> Selected
         flags,
         permanent,
         end.code != b"READ-ONLY",
+        identity,
     )
+
+
+def mailbox_id(text: bytes) -> str | None:
+    """From `MAILBOXID (F2212ea87)`, wherever it stands (RFC 8474, 4)."""
+    found = _MAILBOX_ID.search(text)
+    return found[1].decode() if found else None

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Self
 
-from ...errors import BoxError, Lost, StoreError
+from ...errors import BoxError, Lost
 from ...model import BoxInfo, Failure, Holds, Identify, Listing, Mailbox
 from ...names import Patterns, is_inbox
 from ..contract import Box, Wanted
@@ -16,10 +16,11 @@ from . import answers, mailboxes
 from .account import QUIET, Account, Secrets, Tell
 from .box import ServerBox
 from .listing import Draft, first_look, flights, second_look
-from .mailboxes import EVERYTHING, INBOX, Codec, Found
+from .mailboxes import EVERYTHING, INBOX, Found
+from .naming import Naming
 from .reach import TRIES, Reach
-from .select import USUAL, Selected, ServerHolds, opening, selected
-from .tokens import Response, Status, code_value, listed, namespaces
+from .select import USUAL, Selected, ServerHolds, mailbox_id, opening, selected
+from .tokens import Status, code_value
 from .wire import Connection
 
 
@@ -44,13 +45,12 @@ class ImapStore:
     ) -> None:
         self._tell = tell
         self._reach = Reach(account, secrets, tell, fresh=self._begin, sleep=sleep)
-        self._given, self._given_prefix = tuple(patterns), prefix
+        self._naming = Naming(self._reach, patterns, prefix, subscribed=subscribed)
+        self._codec = self._naming.codec
         self._subscribed = subscribed
         self._readonly = readonly
         self._open: tuple[Mailbox, bool] | None = None  # selected on the connection, and whether to be changed
         self._stale = False  # what is selected may not show what there is
-        self._space: tuple[str, str | None] | None = None  # prefix and delimiter of the personal namespace
-        self._codec = Codec()
         self._listed: dict[Mailbox, Selected] = {}
         self._names: set[Mailbox] = set()  # of mailboxes that are there
         self._holds: dict[Mailbox, Holds] = {}
@@ -67,25 +67,24 @@ class ImapStore:
 
     @property
     def automatic(self) -> bool:
-        """True if the server says which mailboxes there are and what their names begin with."""
-        return not self._given and not self._given_prefix
+        return self._naming.automatic
 
     @property
     def prefix(self) -> str:
-        return self._namespace()[0] if self.automatic else self._given_prefix
+        return self._naming.prefix
 
     @property
     def patterns(self) -> tuple[str, ...]:
-        return (INBOX, f"{self.prefix}*") if self.automatic else self._given
+        return self._naming.patterns
 
     @property
     def delimiter(self) -> str | None:
-        return self._namespace()[1]
+        return self._naming.delimiter
 
     def boxes(self, patterns: Sequence[str]) -> Sequence[BoxInfo]:
         wanted = Patterns(patterns, self.delimiter)
         infos: dict[Mailbox, BoxInfo] = {}
-        for found in self._list(patterns):
+        for found in self._naming.matching(patterns):
             if wanted.matches(found.mailbox):
                 before = infos.get(found.mailbox)
                 infos[found.mailbox] = self._info(found, patterns) if before is None else mailboxes.twice(found)
@@ -93,7 +92,7 @@ class ImapStore:
 
     def find(self, mailbox: Mailbox) -> BoxInfo | None:
         try:
-            found = next((one for one in self._list([mailbox]) if one.mailbox == mailbox), None)
+            found = next((one for one in self._naming.matching([mailbox]) if one.mailbox == mailbox), None)
         except BoxError as err:
             return BoxInfo(mailbox, False, None, Failure(mailbox, str(err), err.hint))
         return self._info(found, [mailbox]) if found else None
@@ -133,7 +132,7 @@ class ImapStore:
     def create(self, mailbox: Mailbox) -> None:
         made, is_there = self._create(mailbox)
         if not is_there and not made.ok:
-            for above in self._above(mailbox):
+            for above in self._naming.above(mailbox):
                 self._reach.execute(b"CREATE " + self._codec.quoted(above))
             made, is_there = self._create(mailbox)
         if not is_there:
@@ -152,25 +151,33 @@ class ImapStore:
         self.unselect()
         name = self._codec.quoted(mailbox)
         end, _ = self._reach.execute(b"DELETE " + name)
-        if not end.ok and self._is_there(mailbox):  # else the connection broke when it was deleted already
+        if not end.ok and self._naming.is_there(mailbox):  # else the connection broke when it was deleted already
             raise BoxError(f"{mailbox}: cannot be deleted: {end}", answers.advice(end))
         self._reach.execute(b"UNSUBSCRIBE " + name)
         self._forget(mailbox)
 
     def rename(self, old: Mailbox, new: Mailbox) -> None:
-        """What is below the old name goes along (RFC 3501, 6.3.5)."""
+        """What is below the old name goes along (RFC 3501, 6.3.5); who is subscribed to them stays so."""
         if is_inbox(old) or is_inbox(new):
             raise BoxError(f"{old} cannot be renamed to {new}: INBOX keeps its name")
-        if not self._is_there(old):  # Courier ends the connection, after two seconds
+        moving = self._naming.at_or_below(old)
+        if not mailboxes.has(moving, old):  # Courier ends the connection, after two seconds
             raise BoxError(f"{old} cannot be renamed to {new}: there is no such mailbox")
         self.unselect()
-        names = self._codec.quoted(old), self._codec.quoted(new)
-        end, _ = self._reach.execute(b"RENAME %s %s" % names)
-        if not end.ok and (self._is_there(old) or not self._is_there(new)):
+        end = self._rename(old, new)
+        if not end.ok and (self._naming.is_there(old) or not self._naming.is_there(new)):
             raise BoxError(f"{old} cannot be renamed to {new}: {end}", answers.advice(end))
-        self._reach.execute(b"UNSUBSCRIBE " + names[0])
-        self._subscribe(new)
-        self._forget(old)
+        left = {one.mailbox for one in self._naming.at_or_below(old) if one.selectable} if len(moving) > 1 else set()
+        for one in moving:
+            if one.selectable and one.mailbox not in left:
+                self._follow(one, Mailbox(new + one.mailbox.removeprefix(old)))
+
+    def identity(self, mailbox: Mailbox) -> str | None:
+        if not self._reach.connection().has("OBJECTID"):
+            return None
+        _, told = self._reach.execute(b"STATUS %s (MAILBOXID)" % self._codec.quoted(mailbox))
+        lines = [one.parts[-1] for one in told if one.kind == b"STATUS"]
+        return mailbox_id(lines[0]) if lines and isinstance(lines[0], bytes) else None
 
     # ---- what a box needs --------------------------------------------------------------------------------------------
 
@@ -247,55 +254,6 @@ class ImapStore:
         conn = self._reach.connection()
         return conn.has("UNSELECT") and not conn.has("UIDPLUS")
 
-    def _namespace(self) -> tuple[str, str | None]:
-        """Prefix and delimiter of the user's own mailboxes; StoreError if the server will not say."""
-        if self._space is None:
-
-            def ask(conn: Connection) -> list[Response]:
-                commands = [b'LIST "" ""'] + ([b"NAMESPACE"] if conn.has("NAMESPACE") else [])
-                tags = conn.send(*commands)
-                told = [answer for tag in tags for answer in conn.answers(tag)]
-                for tag in tags:
-                    conn.result(tag)
-                return told
-
-            try:
-                told = self._reach.healed(ask)
-            except Lost as lost:
-                raise StoreError(f"{self._reach.account}: {lost}", lost.hint) from lost
-            spaces = [space for one in told if one.kind == b"NAMESPACE" for space in namespaces(one)]
-            lists = [listed(one) for one in told if one.kind == b"LIST"]
-            plain = [(b"", one.delimiter) for one in lists]
-            begin = self._given_prefix or next(iter(self._given), "")
-            fitting = [
-                space
-                for space in sorted(spaces, key=lambda space: -len(space[0]))
-                if begin.startswith(self._codec.mailbox(space[0]))
-            ]
-            chosen = (spaces if self.automatic else fitting or spaces) or plain or [(b"", "/")]
-            prefix, delimiter = chosen[0]
-            self._space = str(self._codec.mailbox(prefix)), delimiter
-        return self._space
-
-    def _list(self, patterns: Sequence[str]) -> list[Found]:
-        """What LIST tells; StoreError if it does not: a part of the names would look like deletions."""
-        try:
-            return self._reach.healed(lambda conn: self._found(conn, conn.send(*self._asking(conn, patterns))))
-        except Lost as lost:
-            raise StoreError(f"{self._reach.account}: the mailboxes cannot be listed: {lost}", lost.hint) from lost
-
-    def _asking(self, conn: Connection, patterns: Sequence[str]) -> list[bytes]:
-        return mailboxes.commands(conn, self._codec, patterns, subscribed=self._subscribed)
-
-    def _found(self, conn: Connection, tags: Sequence[bytes]) -> list[Found]:
-        told: list[Response] = []
-        for tag in tags:
-            told += conn.answers(tag)
-            end = conn.result(tag)
-            if not end.ok:
-                raise StoreError(f"{self._reach.account}: the mailboxes cannot be listed: {end}")
-        return mailboxes.found(told, self._codec)
-
     def _info(self, found: Found, patterns: Sequence[str]) -> BoxInfo:
         info = mailboxes.info(found, self.prefix if self.automatic else None, self.delimiter)
         if not info.selectable:
@@ -361,9 +319,9 @@ class ImapStore:
         name = self._codec.quoted(mailbox)
 
         def act(conn: Connection) -> tuple[Status, bool]:
-            made, *lists = conn.send(b"CREATE " + name, *self._asking(conn, [mailbox]))
+            made, *lists = conn.send(b"CREATE " + name, *self._naming.asking(conn, [mailbox]))
             answer = conn.result(made)
-            return answer, mailboxes.has(self._found(conn, lists), mailbox)
+            return answer, mailboxes.has(self._naming.found(conn, lists), mailbox)
 
         answer, is_there = self._reach.healed(act)
         if not answer.ok and (seconds := answers.wait(answer)) is not None:
@@ -371,20 +329,37 @@ class ImapStore:
             answer, is_there = self._reach.healed(act)
         return answer, is_there
 
+    def _rename(self, old: Mailbox, new: Mailbox) -> Status:
+        command = b"RENAME %s %s" % (self._codec.quoted(old), self._codec.quoted(new))
+        end, _ = self._reach.execute(command)
+        above = self._naming.above(new)
+        if not end.ok and above and not self._naming.is_there(above[-1]):
+            for level in above:
+                self._reach.execute(b"CREATE " + self._codec.quoted(level))
+            end, _ = self._reach.execute(command)
+        return end
+
+    def _follow(self, one: Found, new: Mailbox) -> None:
+        """All that is known of a mailbox is true under its new name, too: else its uids would mean nothing there."""
+        old = one.mailbox
+        self._forget(new)
+        at, holds = self._listed.get(old), self._holds.get(old)
+        if at:
+            self._listed[new] = replace(at, mailbox=new)
+        if holds:
+            self._holds[new] = holds
+        self._touched[new] = self._touched.pop(old, set())
+        self._names.add(new)
+        self._forget(old)
+        if one.subscribed:
+            self._reach.execute(b"UNSUBSCRIBE " + self._codec.quoted(old))
+            self._subscribe(new)
+
     def _forget(self, mailbox: Mailbox) -> None:
         self._names.discard(mailbox)
         self._listed.pop(mailbox, None)
         self._holds.pop(mailbox, None)
-
-    def _is_there(self, mailbox: Mailbox) -> bool:
-        return mailboxes.has(self._list([mailbox]), mailbox)
-
-    def _above(self, mailbox: Mailbox) -> list[Mailbox]:
-        delimiter = self.delimiter
-        if not delimiter:
-            return []
-        levels = mailbox.split(delimiter)
-        return [Mailbox(delimiter.join(levels[:n])) for n in range(1, len(levels))]
+        self._touched.pop(mailbox, None)
 
     def _subscribe(self, mailbox: Mailbox) -> None:
         end, _ = self._reach.execute(b"SUBSCRIBE " + self._codec.quoted(mailbox))
