@@ -14,7 +14,7 @@ from mailsync.drivers.contract import Box, Wanted
 from mailsync.drivers.memory import Memory, MemoryBox
 from mailsync.identity import examine, identify
 from mailsync.kept import Kept, KeptRun
-from mailsync.model import DELETED, Holds, Listing, Mailbox, Message, Side
+from mailsync.model import DELETED, Holds, Listing, Mailbox, Message, Side, Uid
 from mailsync.report import Report
 from mailsync.undo import undo
 
@@ -45,8 +45,23 @@ class WideLaws(Laws):
     def __init__(self) -> None:
         super().__init__()
         self.drafts: set[str] = set()
+        self.renamed: list[tuple[str, str]] = []
 
     # ---- users ---------------------------------------------------------------------------------------------------
+
+    @rule(side=SIDES, box=BOXES, data=st.data())
+    def delete(self, side: Side, box: str, data: st.DataObject) -> None:
+        super().delete(side, box, data)
+        self.must_go -= set(self.by_content(side))  # another copy stays where duplicates do
+
+    def forget(self, side: Side, box: str, uid: Uid, digest: str) -> None:
+        super().forget(side, box, uid, digest)
+        self.follow_renames()
+
+    def follow_renames(self) -> None:
+        """What was deleted from a mailbox on one side is deleted from it on the other, whatever it is called there."""
+        for old, new in self.renamed:
+            self.may_go |= {(new, digest) for box, digest in self.may_go if box == old}
 
     @rule(side=SIDES, box=BOXES, mail=MAILS)
     def save_draft(self, side: Side, box: str, mail: Mail) -> None:
@@ -63,6 +78,8 @@ class WideLaws(Laws):
             self.unsettle(new, id)
             self.unsettle(old, id)
             self.may_go |= {(old, other) for other in (digest, *self.with_id(side.other, old, id))}
+        self.renamed.append((old, new))
+        self.follow_renames()
         world.drivers[side].rename(world.mailbox(side, old), world.mailbox(side, new))
         hidden = {one for one in world.unreadable if one[:2] == (side, world.mailbox(side, old))}
         world.unreadable -= hidden
