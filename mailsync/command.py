@@ -153,7 +153,7 @@ class Command:
             sizelimit=channel.sizelimit,
             duplicates=channel.duplicates,
             expunge_all=channel.expunge_all,
-            max_delete=channel.max_delete,
+            max_delete=channel.max_delete.number,
             allow_mass_delete=options.allow_mass_delete,
             only=tuple(only),
         )

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailsync.config import ChannelConfig, Config, Secret, StoreConfig, files, grammar
+from mailsync.config import ChannelConfig, Config, Deletion, MaxDelete, Secret, StoreConfig, files, grammar
 from mailsync.errors import ConfigError
 from mailsync.model import Duplicates, Side
 
@@ -183,29 +183,40 @@ def test_importing_costs_no_parser() -> None:
 def test_dump_shows_what_differs_from_the_defaults_and_no_password() -> None:
     config = grammar.parse(
         'store "my mail" { server {h/user=u} ref {h} passwd hunter2 pat \\#a pat !b\\\\ create no fsync yes }\n'
-        "store b { ref x/ format mh }\n"
-        "channel c my\\ mail b { msinfo .m passwd hunter2 sizelimit 1k duplicates same-id expunge all max_delete 0 }\n",
+        "store b { ref x/ format mh delete mark }\n"
+        "channel c my\\ mail b { msinfo .m passwd hunter2 sizelimit 1k duplicates same-id expunge all max_delete 0 }\n"
+        "channel d my\\ mail b { msinfo .m max_delete 5% direction b-to-a maxage 1w since 2024-01-31 "
+        'map Sent Sent\\ Items map a/* b/* exclude Tmp exclude !x keep_deleted 0 pre_sync "a b" '
+        "post_sync c on_change d }\n"
+        'group "a group" c d\n group all { "a group" }\n',
         "F",
     )
 
     expected = (
         'store "my mail" {\n\tserver {h/user=u}\n\tref {h}\n\tpat "#a"\n\tpat "!b\\\\"\n\tpasswd ***\n\tcreate no\n}\n'
-        "\nstore b {\n\tref x/\n\tformat mh\n}\n"
+        "\nstore b {\n\tref x/\n\tformat mh\n\tdelete mark\n}\n"
         '\nchannel c "my mail" b {\n\tmsinfo .m\n\tpasswd ***\n\tsizelimit 1024\n\tduplicates same-id\n'
         "\texpunge all\n\tmax_delete 0\n}\n"
+        '\nchannel d "my mail" b {\n\tmsinfo .m\n\tmax_delete 5%\n\tdirection b-to-a\n\tmaxage 7\n\tsince 2024-01-31\n'
+        '\tmap Sent "Sent Items"\n\tmap a/* b/*\n\texclude Tmp\n\texclude !x\n\tkeep_deleted 0\n'
+        '\tpre_sync "a b"\n\tpost_sync c\n\ton_change d\n}\n'
+        '\ngroup "a group" { c d }\n\ngroup all { c d }\n'
     )
     assert expected == files.dump(config)
 
 
 WORDS = st.text(max_size=12) | st.text('ab \\"{}#\n\t\r\x0b!', max_size=8)
-NAMES = WORDS.filter(bool)
+NAMES = WORDS.filter(bool) | st.sampled_from(["store", "channel", "group"])
 PASSWORDS = st.none() | st.just(Secret("***"))
 SERVERS = st.sampled_from(["", "{h}", '{h/user="a}b"/ssl}', "{[::1]:143/user=u}INBOX."])
 
 
+MAPS = st.sampled_from([("Sent", "Sent Items"), ("Lists/*", "Mail/lists/*"), ("#x", "{"), ('"', "\\"), ("store", "}")])
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
-    names = draw(st.lists(NAMES, unique=True, min_size=2, max_size=6))
+    names = draw(st.lists(NAMES, unique=True, min_size=2, max_size=9))
     stores = {
         name: StoreConfig(
             name,
@@ -218,6 +229,7 @@ def configs(draw: st.DrawFn) -> Config:
             create=draw(st.booleans()),
             fsync=draw(st.booleans()),
             readonly=draw(st.booleans()),
+            delete=draw(st.builds(Deletion, mark=st.booleans()) | st.builds(Deletion, trash=NAMES)),
             user_cmd=draw(WORDS),
             passwd_cmd=draw(WORDS),
             token_cmd=draw(WORDS),
@@ -232,8 +244,9 @@ def configs(draw: st.DrawFn) -> Config:
         )
         for name in names[: draw(st.integers(2, len(names)))]
     }
+    names = names[len(stores) :]
     channels = {}
-    for name in names[len(stores) :]:
+    for name in names[: draw(st.integers(0, len(names)))]:
         a, b = draw(st.lists(st.sampled_from(list(stores)), unique=True, min_size=2, max_size=2))
         channels[name] = ChannelConfig(
             name,
@@ -244,16 +257,31 @@ def configs(draw: st.DrawFn) -> Config:
             sizelimit=draw(st.none() | st.integers(1, 10**14)),
             duplicates=draw(st.sampled_from(Duplicates)),
             expunge_all=draw(st.booleans()),
-            max_delete=draw(st.integers(0, 10**14)),
+            max_delete=draw(
+                st.builds(MaxDelete, st.integers(0, 10**14))
+                | st.builds(MaxDelete, st.integers(0, 100), percent=st.just(True))
+            ),
             create=draw(st.frozensets(st.sampled_from(Side))),
+            direction=draw(st.sampled_from([frozenset(Side), frozenset({Side.A}), frozenset({Side.B})])),
+            maxage=draw(st.none() | st.integers(1, 365_000)),
+            since=draw(st.none() | st.dates()),
+            map=draw(st.lists(MAPS, unique=True, max_size=3).map(tuple)),
+            exclude=tuple(draw(st.lists(WORDS, max_size=3))),
+            keep_deleted=draw(st.none() | st.integers(0, 365_000)),
+            pre_sync=draw(WORDS),
+            post_sync=draw(WORDS),
+            on_change=draw(WORDS),
             passwd_cmd=draw(WORDS),
             token_cmd=draw(WORDS),
         )
-    return Config("F", stores, channels)
+    groups = {}
+    for name in names[len(channels) :] if channels else []:
+        groups[name] = tuple(draw(st.lists(st.sampled_from(list(channels)), unique=True, min_size=1)))
+    return Config("F", stores, channels, groups=groups)
 
 
 @given(configs())
 def test_what_is_dumped_is_read_as_the_same(config: Config) -> None:
     actual = grammar.parse(files.dump(config), "F")
 
-    assert (config.stores, config.channels) == (actual.stores, actual.channels)
+    assert (config.stores, config.channels, config.groups) == (actual.stores, actual.channels, actual.groups)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from datetime import date
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailsync.config import ChannelConfig, Config, Secret, StoreConfig, Where, parse
+from mailsync.config import ChannelConfig, Config, Deletion, MaxDelete, Secret, StoreConfig, Where, parse
 from mailsync.errors import ConfigError
 from mailsync.model import Duplicates, Side
 
@@ -39,7 +40,7 @@ def faults(text: str) -> str:
 def test_store_with_all_settings() -> None:
     actual = store(
         "server {h/user=u}INBOX. ref {h}x pat a pat !b prefix p passwd w "
-        "format maildir++ create no fsync no readonly yes "
+        "format maildir++ create no fsync no readonly yes delete trash:Bin "
         'user_cmd "pass u" passwd_cmd p token_cmd t keyring yes tunnel "ssh h imapd" subscribed yes '
         f"cert c.pem key k.pem ca ~/ca pin {PIN.upper()} timeout 5"
     )
@@ -55,6 +56,7 @@ def test_store_with_all_settings() -> None:
         create=False,
         fsync=False,
         readonly=True,
+        delete=Deletion(trash="Bin"),
         user_cmd="pass u",
         passwd_cmd="p",
         token_cmd="t",
@@ -72,7 +74,9 @@ def test_store_with_all_settings() -> None:
 
 def test_channel_with_all_settings() -> None:
     actual = channel(
-        "passwd w sizelimit 2M duplicates same-id expunge all max_delete 0 create a passwd_cmd p token_cmd t"
+        "passwd w sizelimit 2M duplicates same-id expunge all max_delete 0 create a passwd_cmd p token_cmd t "
+        'direction b-to-a maxage 2w since 2024-02-29 map Sent "Sent Items" map Lists/* L/* exclude x/* exclude !x/y '
+        'keep_deleted 0 pre_sync "a b" post_sync c on_change d'
     )
 
     expected = ChannelConfig(
@@ -84,10 +88,19 @@ def test_channel_with_all_settings() -> None:
         sizelimit=2 * 2**20,
         duplicates=Duplicates.SAME_ID,
         expunge_all=True,
-        max_delete=0,
+        max_delete=MaxDelete(0),
         create=frozenset({Side.A}),
         passwd_cmd="p",
         token_cmd="t",
+        direction=frozenset({Side.A}),
+        maxage=14,
+        since=date(2024, 2, 29),
+        map=(("Sent", "Sent Items"), ("Lists/*", "L/*")),
+        exclude=("x/*", "!x/y"),
+        keep_deleted=0,
+        pre_sync="a b",
+        post_sync="c",
+        on_change="d",
     )
     assert expected == actual
 
@@ -106,10 +119,57 @@ def test_ref_of_a_server_is_what_stands_in_its_braces() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("0", None), ("0k", None), ("81920", 81920), ("3k", 3072), ("3K", 3072), ("2M", 2**21), ("1G", 2**30)],
-)
+    [
+        ("0", None), ("0k", None), ("81920", 81920), ("3k", 3072), ("3K", 3072), ("2M", 2**21), ("1G", 2**30),
+        ("0MB", None), ("3kB", 3072), ("3KB", 3072), ("3KiB", 3072), ("2MB", 2**21), ("2MiB", 2**21), ("1GB", 2**30),
+        ("1GiB", 2**30),
+    ],
+)  # fmt: skip
 def test_sizelimit_counts_in_powers_of_1024(text: str, expected: int | None) -> None:
     assert expected == channel(f"sizelimit {text}").sizelimit
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0", None), ("0y", None), ("7", 7), ("7d", 7), ("2w", 14), ("3m", 90), ("1y", 365), ("1000y", 365_000)],
+)
+def test_age_counts_in_days_weeks_months_and_years(text: str, expected: int | None) -> None:
+    assert (expected, expected or 0) == (
+        channel(f"maxage {text}").maxage,
+        channel(f"keep_deleted {text}").keep_deleted,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "seen", "expected"),
+    [("50", 10, 50), ("0", 10, 0), ("10%", 1009, 100), ("10%", 9, 0), ("100%", 7, 7), ("0%", 7, 0)],
+)
+def test_max_delete_is_a_number_or_a_part_of_what_is_remembered(text: str, seen: int, expected: int) -> None:
+    found = channel(f"max_delete {text}").max_delete
+
+    assert (text, expected) == (str(found), found.of(seen))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("expunge", Deletion()),
+        ("mark", Deletion(mark=True)),
+        ("trash:[Gmail]/Trash", Deletion(trash="[Gmail]/Trash")),
+        ('"trash:Deleted Items"', Deletion(trash="Deleted Items")),
+        ("trash:a:b", Deletion(trash="a:b")),
+    ],
+)
+def test_store_says_what_a_deletion_is(text: str, expected: Deletion) -> None:
+    assert expected == store(f"delete {text}").delete
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("both", set(Side)), ("a-to-b", {Side.B}), ("b-to-a", {Side.A})],
+)
+def test_direction_says_which_sides_are_changed(word: str, expected: set[Side]) -> None:
+    assert expected == channel(f"direction {word}").direction
 
 
 def test_fingerprint_may_have_colons() -> None:
@@ -131,6 +191,8 @@ def test_channel_says_on_which_sides_mailboxes_are_made(word: str, expected: set
     [
         ("passwd_cmd p", "'passwd_cmd' does nothing without a 'server'"),
         ("timeout 9", "'timeout' does nothing without a 'server'"),
+        ("readonly yes delete mark", "'delete' does nothing, because the store is read only"),
+        ("server {h/readonly} delete mark", "'delete' does nothing, because the store is read only"),
         ("server {h} passwd p passwd_cmd p", "'passwd_cmd' is not used, because 'passwd' is there"),
         ("server {h} keyring yes passwd_cmd p", "'keyring' is not used, because 'passwd_cmd' is there"),
         ("server {h} token_cmd t passwd_cmd p", "'passwd_cmd' is not used, because 'token_cmd' is there"),
@@ -153,6 +215,12 @@ def test_setting_that_is_not_used_warns(settings: str, expected: str) -> None:
     [
         ("msinfo m passwd_cmd p", "'passwd_cmd' does nothing, because 'msinfo' is not on a server"),
         ("msinfo {h}m token_cmd t passwd_cmd p", "'passwd_cmd' is not used, because 'token_cmd' is there"),
+        ("msinfo m create a direction a-to-b", "'create' does nothing, because 'direction' does not change that store"),
+        ("msinfo m exclude !x", "'exclude' does nothing: what '!' takes away must have been excluded before"),
+        (
+            "msinfo m maxage 1y since 2024-01-31",
+            "'since' and 'maxage' are both there: what is copied must be as young as both say",
+        ),
     ],
 )
 def test_setting_that_is_not_used_in_a_channel_warns(settings: str, expected: str) -> None:
@@ -225,7 +293,7 @@ def test_patterns_add_up_and_warn_once() -> None:
     config = parse("store a {\n pat x\n pat !y\n pat z }", "F")
 
     assert ("x", "!y", "z") == config.stores["a"].patterns
-    assert ("F:4:2: store a: 3 patterns add up; mailsync 5.2.7 used only the last",) == config.warnings
+    assert ("F:4:2: store 'a': 3 patterns add up; mailsync 5.2.7 used only the last",) == config.warnings
 
 
 def test_password_shows_itself_only_when_asked() -> None:
@@ -237,9 +305,69 @@ def test_password_shows_itself_only_when_asked() -> None:
     assert "hunter2" not in f"{config!r} {secret} {secret!r}"
 
 
+# ---- groups ----------------------------------------------------------------------------------------------------------
+
+THREE = "".join(f"channel {name} a b {{ msinfo m }}\n" for name in ("mail", "work", "store"))
+
+
+def groups(text: str) -> dict[str, tuple[str, ...]]:
+    return dict(parse(f"{TWO}{THREE}{text}", "F").groups)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "group g { mail work }",
+        "group g {\n\tmail # first\n\twork\n}",
+        "group g mail work",
+        "group g mail\n\t work # no more\n",
+        "group g\nmail\nwork\nstore x { }",
+        "group g mail work\nchannel x a b { msinfo m }",
+    ],
+)
+def test_group_is_written_with_braces_or_up_to_the_next_block(text: str) -> None:
+    assert {"g": ("mail", "work")} == groups(text)
+
+
+def test_group_without_braces_ends_where_the_next_begins() -> None:
+    assert {"g": ("mail", "work"), "h": ("work",)} == groups("group g mail work\n  group h work")
+
+
+def test_word_for_a_block_is_a_name_where_it_does_not_begin_a_line() -> None:
+    expected = {"g": ("mail", "store")}
+
+    assert [expected] * 3 == [
+        groups("group g mail store\nstore x { }"),
+        groups("group g { mail store }"),
+        groups('group g {\nmail\n"store" }'),
+    ]
+
+
+def test_group_may_come_before_its_channels() -> None:
+    assert {"g": ("mail",)} == parse(f"group g {{ mail }} {TWO} channel mail a b {{ msinfo m }}", "F").groups
+
+
+def test_group_in_a_group_stands_for_its_channels_each_of_them_once() -> None:
+    actual = groups("group all some work store\ngroup some work mail\ngroup few { some }")
+
+    assert {"all": ("work", "mail", "store"), "some": ("work", "mail"), "few": ("work", "mail")} == actual
+    assert ["all", "some", "few"] == list(actual)
+
+
+def test_group_in_a_thousand_groups_is_found() -> None:
+    text = "".join(f"group g{n} {{ g{n + 1} }}\n" for n in range(1000)) + "group g1000 { mail }"
+
+    assert ("mail",) == groups(text)["g0"]
+
+
+def test_group_may_hold_a_channel_that_cannot_be_read() -> None:
+    assert "F:3:27: found 'x', expected a setting" in faults(f"{TWO}channel c a b {{ msinfo m  x }}\ngroup g {{ c }}")
+
+
 # ---- faults ----------------------------------------------------------------------------------------------------------
 
 TWO = "store a { }\nstore b { }\n"
+CHANNEL = "channel mail a b { msinfo m } channel work b a { msinfo m }\n"
 BAD = {
     "unknown setting": (
         "store a {\n  servr x\n}\n",
@@ -315,11 +443,11 @@ BAD = {
     ),
     "no block": (
         "stor a { }",
-        "F:1:1: found 'stor', expected 'store' or 'channel'; did you mean 'store'?\nstor a { }\n^",
+        "F:1:1: found 'stor', expected 'store', 'channel' or 'group'; did you mean 'store'?\nstor a { }\n^",
     ),
     "brace too many": (
         "store a { }\n}\n",
-        "F:2:1: found '}', expected 'store' or 'channel'\n}\n^",
+        "F:2:1: found '}', expected 'store', 'channel' or 'group'\n}\n^",
     ),
     "quote not closed": (
         'store a { pat "x }\n}',
@@ -406,6 +534,80 @@ BAD = {
         "F:3:33: found 'here', expected a, b, both or none\n"
         "channel c a b { msinfo m create here }\n                                ^",
     ),
+    "unknown direction": (
+        f"{TWO}channel c a b {{ msinfo m direction a-b }}",
+        "F:3:36: found 'a-b', expected both, a-to-b or b-to-a; did you mean 'a-to-b'?\n"
+        "channel c a b { msinfo m direction a-b }\n                                   ^",
+    ),
+    "unknown kind of deletion": (
+        "store a { delete expung }",
+        "F:1:18: found 'expung', expected expunge, mark or trash:MAILBOX; did you mean 'expunge'?\n"
+        "store a { delete expung }\n                 ^",
+    ),
+    "trash without a colon": (
+        "store a { delete trash }",
+        "F:1:18: found 'trash', expected expunge, mark or trash:MAILBOX; did you mean 'trash:'?\n"
+        "store a { delete trash }\n                 ^",
+    ),
+    "trash without a name": (
+        "store a { delete trash: }",
+        "F:1:18: found 'trash:', expected the name of a mailbox after it\n"
+        "store a { delete trash: }\n                 ^",
+    ),
+    "unit that is none": (
+        f"{TWO}channel c a b {{ msinfo m maxage 2h }}",
+        "F:3:33: found '2h', expected a number of days, or one with w, m or y behind it, up to 1000y\n"
+        "channel c a b { msinfo m maxage 2h }\n                                ^",
+    ),
+    "age before all dates": (
+        f"{TWO}channel c a b {{ msinfo m maxage 1001y }}",
+        "F:3:33: found '1001y', expected a number of days, or one with w, m or y behind it, up to 1000y\n"
+        "channel c a b { msinfo m maxage 1001y }\n                                ^",
+    ),
+    "date in another order": (
+        f"{TWO}channel c a b {{ msinfo m since 31.1.2024 }}",
+        "F:3:32: found '31.1.2024', expected a date as year-month-day, such as 2024-01-31\n"
+        "channel c a b { msinfo m since 31.1.2024 }\n                               ^",
+    ),
+    "day that is none": (
+        f"{TWO}channel c a b {{ msinfo m since 2023-02-29 }}",
+        "F:3:32: found '2023-02-29', expected a day that there is\n"
+        "channel c a b { msinfo m since 2023-02-29 }\n                               ^",
+    ),
+    "more than all": (
+        f"{TWO}channel c a b {{ msinfo m max_delete 101% }}",
+        "F:3:37: found '101%', expected a number of messages, or a percentage up to 100%\n"
+        "channel c a b { msinfo m max_delete 101% }\n                                    ^",
+    ),
+    "second value forgotten": (
+        f"{TWO}channel c a b {{ msinfo m map Sent }}",
+        "F:3:35: found '}', expected a second value for 'map'; a brace as a value is written '\\}'\n"
+        "channel c a b { msinfo m map Sent }\n                                  ^",
+    ),
+    "second value became a comment": (
+        f"{TWO}channel c a b {{ msinfo m\n map Sent #x\n}}",
+        "F:5:1: found '}', expected a second value for 'map'; a value that begins with '#' is written '\\#'\n}\n^",
+    ),
+    "second value forgotten before another setting": (
+        f"{TWO}channel c a b {{ msinfo m\n map Sent\n sizelimit 3\n}}",
+        "F:5:2: found 'sizelimit', expected a second value for 'map'\n sizelimit 3\n ^",
+    ),
+    "third value": (
+        f"{TWO}channel c a b {{ msinfo m map Old mail Sent }}",
+        "F:3:39: found 'Sent', expected a setting or '}'; a value that holds blanks is written in quotes\n"
+        "channel c a b { msinfo m map Old mail Sent }\n                                      ^",
+    ),
+    "lines of map that cannot be meant": (
+        f"{TWO}channel c a b {{ msinfo m\n map Sent ../x\n map a* b\n map x y map z y\n}}",
+        'F:4:11: found a name that no mailbox can have: ../x: "." and ".." are no names\n map Sent ../x\n          ^\n'
+        "F:5:9: found 'b' for 'a*', expected a '*' in both or in none\n map a* b\n        ^\n"
+        "F:6:16: found 'y' again on this side, expected another name\n map x y map z y\n               ^",
+    ),
+    "map of a name that a server writes otherwise": (
+        "store a { server {h} } store b { }\nchannel c a b { msinfo m map x y map inbox z map u Inbox }",
+        "F:2:38: found 'inbox', expected 'INBOX' on a server\n"
+        "channel c a b { msinfo m map x y map inbox z map u Inbox }\n                                     ^",
+    ),
     "unknown format": (
         "store a { format Maildir }",
         "F:1:18: found 'Maildir', expected maildir, maildir++, mbox or mh; did you mean 'maildir'?\n"
@@ -428,7 +630,7 @@ BAD = {
     ),
     "number below zero": (
         f"{TWO}channel c a b {{ msinfo m max_delete -1 }}",
-        "F:3:37: found '-1', expected a number of messages\n"
+        "F:3:37: found '-1', expected a number of messages, or a percentage up to 100%\n"
         "channel c a b { msinfo m max_delete -1 }\n                                    ^",
     ),
     "unknown switch": (
@@ -454,6 +656,70 @@ BAD = {
         f"store {'a' * 200} {{ foo {'b' * 200} }}",
         f"F:1:210: found 'foo', expected a setting or '}}'\n...{'a' * 84} {{ foo {'b' * 83}...\n{' ' * 90}^",
     ),
+    "group without a name": (
+        "group { a }",
+        "F:1:7: found '{', expected a name for the group\ngroup { a }\n      ^",
+    ),
+    "empty group": (
+        "group g { }",
+        "F:1:7: found nothing in group 'g', expected the name of a channel\ngroup g { }\n      ^",
+    ),
+    "empty group without braces": (
+        "group g\nstore a { }",
+        "F:2:1: found 'store', expected '{' or the name of a channel\nstore a { }\n^",
+    ),
+    "group of what is not there": (
+        f"{TWO}{CHANNEL}group g {{ mail wrk }}",
+        "F:4:16: found 'wrk', which is not defined, expected the name of a channel or a group; did you mean 'work'?\n"
+        "group g { mail wrk }\n               ^",
+    ),
+    "group of stores": (
+        f"{TWO}{CHANNEL}group g mail b",
+        "F:4:14: found 'b', a store, expected the name of a channel or a group\ngroup g mail b\n             ^",
+    ),
+    "group as a store": (
+        f"{TWO}{CHANNEL}group g mail\nchannel c a g {{ msinfo m }}",
+        "F:5:13: found 'g', a group, expected the name of a store\nchannel c a g { msinfo m }\n            ^",
+    ),
+    "block in the line of a group": (
+        f"{TWO}{CHANNEL}group g mail store {{ }}",
+        "F:4:14: found 'store', which is not defined, expected the name of a channel or a group; behind a group without"
+        " braces the next block must begin a line\ngroup g mail store { }\n             ^\n"
+        "F:4:20: found '{', expected 'store', 'channel' or 'group'\ngroup g mail store { }\n                   ^",
+    ),
+    "channel twice in a group": (
+        f"{TWO}{CHANNEL}group g {{ mail work mail }}",
+        "F:4:21: found 'mail' again in group 'g', expected each name once\n"
+        "group g { mail work mail }\n                    ^",
+    ),
+    "group of the name of a store": (
+        f"{TWO}{CHANNEL}group a {{ mail }}",
+        "F:4:7: found the name 'a' again, expected another; store 'a' is at F:1:7\ngroup a { mail }\n      ^",
+    ),
+    "group in itself": (
+        f"{TWO}{CHANNEL}group g {{ g mail }}",
+        "F:4:11: found group 'g', which holds 'g' itself, expected groups that form no ring\n"
+        "group g { g mail }\n          ^",
+    ),
+    "groups that form a ring": (
+        f"{TWO}{CHANNEL}group g {{ h mail }}\ngroup h {{ i work }}\ngroup i {{ g }}",
+        "F:6:11: found group 'g', which holds 'i' itself, expected groups that form no ring\n"
+        "group i { g }\n          ^",
+    ),
+    "group not closed before the next block": (
+        f"{TWO}group g {{\n mail\nchannel mail a b {{ msinfo m }}",
+        "F:5:1: found 'channel', expected the name of a channel or '}'; group 'g' of line 3 is not closed\n"
+        "channel mail a b { msinfo m }\n^",
+    ),
+    "group not closed at the end": (
+        "group g {",
+        "F:1:10: found the end of the file, expected the name of a channel or '}'; group 'g' of line 1 is not closed\n"
+        "group g {\n         ^",
+    ),
+    "brace in a group": (
+        "group g { {",
+        "F:1:11: found '{', expected the name of a channel or '}'\ngroup g { {\n          ^",
+    ),
     "several blocks, several faults": (
         "store a { foo bar baz }\nstore b { create 1 fsync 2 } stroe c { }\n"
         "channel x a c { }\nchannel y z b { msinfo {h }",
@@ -461,7 +727,7 @@ BAD = {
         "F:2:18: found '1', expected yes or no\nstore b { create 1 fsync 2 } stroe c { }\n                 ^\n"
         "F:2:26: found '2', expected yes or no\nstore b { create 1 fsync 2 } stroe c { }\n"
         "                         ^\n"
-        "F:2:30: found 'stroe', expected 'store' or 'channel'; did you mean 'store'?\n"
+        "F:2:30: found 'stroe', expected 'store', 'channel' or 'group'; did you mean 'store'?\n"
         "store b { create 1 fsync 2 } stroe c { }\n                             ^\n"
         "F:3:9: found no 'msinfo' in channel 'x', expected one, such as 'msinfo .msinfo'\n"
         "channel x a c { }\n        ^\n"
@@ -550,12 +816,16 @@ store a {
 store b { format maildir prefix Mail/ }
 channel c a b {
 \tmsinfo \\#mh/x sizelimit 10k # why
+\tmap a/* b/*
 }
+group g c
+group h { g }
 """
 SNIPPETS = st.sampled_from(
     [
         "store",
         "channel",
+        "group",
         "a",
         "b",
         "{",
@@ -570,6 +840,7 @@ SNIPPETS = st.sampled_from(
         "server",
         "passwd",
         "msinfo",
+        "map",
         "{h/",
     ]
 )
@@ -581,7 +852,9 @@ def read_or_refused(text: str) -> None:
     except ConfigError as err:
         assert str(err).startswith("F:")
     else:
-        assert not config.stores.keys() & config.channels.keys()
+        names = [*config.stores, *config.channels, *config.groups]
+        assert len(set(names)) == len(names)
+        assert all(set(channels) <= config.channels.keys() for channels in config.groups.values())
 
 
 @given(st.text(st.characters(codec=None)) | st.lists(SNIPPETS).map("".join) | st.lists(SNIPPETS).map(" ".join))

@@ -11,9 +11,10 @@ PACKAGE = Path(__file__).parents[1] / "mailsync"
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
 
 PURE = {
-    "across", "addresses",
+    "across", "addresses", "mapping",
     "differ", "errors", "groups", "guard", "header", "identity", "model", "names", "plan", "remember",
-    "spec", "wording", "config.grammar", "config.keys", "config.sense", "config.source", "config.values",
+    "spec", "wording", "config.blocks", "config.grammar", "config.keys", "config.meaning", "config.rings",
+    "config.sense", "config.source", "config.values",
     "drivers.contract", "drivers.flags", "drivers.mboxtext", "drivers.memory", "msinfo.text", "outstanding",
     "drivers.imap.account", "drivers.imap.answers", "drivers.imap.providers", "drivers.imap.sasl", "drivers.imap.sets",
     "drivers.imap.tokens", "drivers.imap.utf7", "report.printable", "spelling",
@@ -39,7 +40,7 @@ LAYERS = [
     {"config", "guard", "differ", "across", "outstanding", "spelling"},
     {"remember", "groups"},
     {"plan"},
-    {"identity", "names", "spec"},
+    {"identity", "mapping", "names", "spec"},
     {"header"},
     {"addresses"},
     {"model", "errors", "wording", "__init__"},

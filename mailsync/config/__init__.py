@@ -5,6 +5,9 @@ Importing this is cheap: pyparsing is imported when a file is parsed.
 
 from .files import dump, find, load
 from .grammar import parse
-from .values import ChannelConfig, Config, Secret, StoreConfig, Where
+from .values import ChannelConfig, Config, Deletion, MaxDelete, Secret, StoreConfig, Where
 
-__all__ = ["ChannelConfig", "Config", "Secret", "StoreConfig", "Where", "dump", "find", "load", "parse"]
+__all__ = [
+    "ChannelConfig", "Config", "Deletion", "MaxDelete", "Secret", "StoreConfig", "Where", "dump", "find", "load",
+    "parse",
+]  # fmt: skip

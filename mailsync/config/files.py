@@ -76,7 +76,10 @@ def dump(config: Config) -> str:
         _block(f"channel {' '.join(map(written, (c.name, c.a, c.b)))}", _lines(CHANNEL, c, _bare_channel(c)))
         for c in config.channels.values()
     )
-    return "\n".join((*stores, *channels))
+    groups = (
+        f"group {written(name)} {{ {' '.join(map(written, all_of))} }}\n" for name, all_of in config.groups.items()
+    )
+    return "\n".join((*stores, *channels, *groups))
 
 
 def _read(path: str) -> tuple[str, int | None]:
@@ -122,4 +125,5 @@ def _lines(
         value = getattr(block, setting.field)
         if value != getattr(bare, setting.field):
             for one in value if setting.adds_up else (value,):
-                yield f"\t{setting.key} {written(setting.write(one))}\n"
+                words = one if setting.takes > 1 else (one,)
+                yield f"\t{' '.join((setting.key, *(written(setting.write(word)) for word in words)))}\n"

@@ -1,34 +1,33 @@
 """Read a configuration. Knows no files: a text goes in, a Config or a ConfigError with all faults comes out.
 
-    file    := { "store" NAME "{" { KEY VALUE } "}" | "channel" NAME STORE STORE "{" { KEY VALUE } "}" }
+    file     := { "store" NAME settings | "channel" NAME STORE STORE settings | "group" NAME members }
+    settings := "{" { KEY VALUE } "}"              some keys take two values
+    members  := "{" { MEMBER } "}" | { MEMBER }    a MEMBER is a channel or a group
 
 Tokens are as in 5.2.7: divided by white space; '#' begins a comment only where a token could begin; a backslash takes
 the next character as it is; braces count only as tokens of their own, so that `{host/user=x}` is a value. New are
-"quoted text", and that a brace alone is no value.
+"quoted text", and that a brace alone is no value. Line ends are white space, with one exception: in a group the words
+store, channel and group are names, but not where they begin a line. There a group without braces ends.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import cache, reduce
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from ..spec import SpecError
-from ..wording import clean, did_you_mean, quoted
-from . import sense
-from .keys import CHANNEL, STORE, BadValue, Setting, default_ref
+from ..wording import did_you_mean, quoted
+from . import meaning
+from .blocks import MOST_FAULTS, NAMES, Block, Reading
+from .keys import CHANNEL, STORE, TABLES
 from .source import BLANKS, COMMENT, END, QUOTED, TEXT, Source, Word
-from .values import ChannelConfig, Config, StoreConfig
+from .values import Config
 
 if TYPE_CHECKING:
-    from pyparsing import ParserElement
-
-MOST_FAULTS = 100
-TABLES: Mapping[str, Mapping[str, Setting]] = {"store": STORE, "channel": CHANNEL}
+    from pyparsing import ParserElement, ParseResults
 
 
 def parse(text: str, filename: str) -> Config:
@@ -36,57 +35,19 @@ def parse(text: str, filename: str) -> Config:
 
     Of several syntax errors in one block only the first is told; values are checked everywhere.
     """
-    reading = _Reading(Source(filename, text, {*STORE, *CHANNEL}))
+    reading = Reading(Source(filename, text, {*STORE, *CHANNEL}))
     blocks = list(_blocks(text, reading))
-    stores = {block.name.text: _store(block, reading) for block in blocks if block.kind == "store"}
-    channels = {block.name.text: _channel(block, reading) for block in blocks if block.kind == "channel"}
-    _check_names(blocks, reading)
+    config = meaning.of(blocks, reading)
     if reading.faults:
         raise ConfigError(reading.report())
-    return Config(filename, stores, channels, tuple(text for _, text in sorted(reading.warnings.items())))
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """A store or a channel as it stands in the file."""
-
-    kind: str
-    names: tuple[Word, ...]  # its own; of a channel also those of its stores
-    settings: tuple[tuple[Word, Word], ...]
-
-    @property
-    def name(self) -> Word:
-        return self.names[0]
-
-    def __str__(self) -> str:
-        return f"{self.kind} {quoted(self.name.text)}"
-
-
-@dataclass(slots=True)
-class _Reading:
-    """What is found wrong, while the file is read."""
-
-    source: Source
-    faults: dict[int, str] = field(default_factory=dict)  # by offset, the first of each place
-    warnings: dict[int, str] = field(default_factory=dict)
-    broken: set[str] = field(default_factory=set)  # names of blocks that could not be read: they are there all the same
-    cut: bool = False  # too many syntax errors to go on
-
-    def fault(self, at: int, message: str) -> None:
-        self.faults.setdefault(at, message)
-
-    def warn(self, at: int, message: str) -> None:
-        self.warnings[at] = f"{self.source.place(at)}: {message}"
-
-    def report(self) -> str:
-        shown = [self.source.fault(at, message) for at, message in islice(sorted(self.faults.items()), MOST_FAULTS)]
-        more = len(self.faults) - len(shown)
-        return "\n".join([*shown, f"and {more} more faults"] if more else shown)
+    return config
 
 
 # ---- syntax ----------------------------------------------------------------------------------------------------------
 
+A_BLOCK = "'store', 'channel' or 'group'"
 A_SETTING = "a setting or '}'"
+A_MEMBER = "the name of a channel or '}'"
 A_BRACE = "'{'"
 
 
@@ -99,20 +60,38 @@ def _grammar() -> ParserElement:
         terminal = pp.Regex(pattern, re.DOTALL).set_whitespace_chars(BLANKS).set_name(name)
         return terminal.set_parse_action(lambda _text, loc, found: Word(loc, found[0]))
 
+    def sequence(*parts: ParserElement) -> ParserElement:
+        """What follows the first part is an error where it is something else."""
+        return reduce(lambda done, part: done - part, parts)
+
+    def braced(element: ParserElement, close: str) -> ParserElement:
+        opening, closing = word(r"\{" + END, A_BRACE), word(r"\}" + END, close)
+        return sequence(pp.Suppress(opening), pp.ZeroOrMore(element), pp.Suppress(closing))
+
+    def setting(key: str, takes: int) -> ParserElement:
+        which = ["a", "a second"][:takes]
+        return sequence(word(key + END, key), *(word(TEXT, f"{one} value for '{key}'") for one in which))
+
     def block(kind: str, *names: str) -> ParserElement:
-        setting = pp.MatchFirst([word(key + END, key) - word(TEXT, f"a value for '{key}'") for key in TABLES[kind]])
-        parts = [*(word(TEXT, name) for name in names), pp.Suppress(word(r"\{" + END, A_BRACE))]
-        parts += [pp.ZeroOrMore(setting), pp.Suppress(word(r"\}" + END, A_SETTING))]
-        return reduce(lambda done, part: done - part, parts, word(kind + END, kind))
+        settings = pp.MatchFirst([setting(key, one.takes) for key, one in TABLES[kind].items()])
+        return sequence(word(kind + END, kind), *(word(TEXT, name) for name in names), braced(settings, A_SETTING))
 
     store = block("store", "a name for the store")
     channel = block("channel", "a name for the channel", "the name of its first store", "the name of its second store")
+    member = word(TEXT, "the name of a channel").add_condition(_is_member)
+    members = pp.MatchFirst([braced(member, A_MEMBER), pp.OneOrMore(member)]).set_name("'{' or the name of a channel")
+    group = sequence(word("group" + END, "group"), word(TEXT, "a name for the group"), members)
     # The error stop after nothing: what is neither block nor end is an error, where scan_string would pass over it.
-    blocks = pp.Empty() - pp.MatchFirst([store, channel, pp.StringEnd()]).set_name("'store' or 'channel'")
+    blocks = pp.Empty() - pp.MatchFirst([store, channel, group, pp.StringEnd()]).set_name(A_BLOCK)
     return blocks.ignore(word(COMMENT, "a comment")).parse_with_tabs()
 
 
-def _blocks(text: str, reading: _Reading) -> Iterator[_Block]:
+def _is_member(text: str, at: int, found: ParseResults) -> bool:
+    """The name of a kind of block is a name in a group, too, but not where it begins a line."""
+    return found[0].raw not in NAMES or bool(text[text.rfind("\n", 0, at) + 1 : at].strip(BLANKS))
+
+
+def _blocks(text: str, reading: Reading) -> Iterator[Block]:
     """All blocks that can be read. After a fault it goes on where the next block seems to begin."""
     from pyparsing import ParseFatalException
 
@@ -133,37 +112,55 @@ def _blocks(text: str, reading: _Reading) -> Iterator[_Block]:
             return
 
 
-def _block(words: Sequence[Word]) -> _Block:
+def _block(words: Sequence[Word]) -> Block:
     kind = words[0].text
-    last = 2 if kind == "store" else 4
-    return _Block(kind, tuple(words[1:last]), tuple(zip(words[last::2], words[last + 1 :: 2], strict=True)))
+    end = 1 + NAMES[kind]
+    names, rest = tuple(words[1:end]), words[end:]
+    if kind == "group":
+        return Block(kind, names, members=tuple(rest))
+    return Block(kind, names, tuple(_settings(kind, rest)))
+
+
+def _settings(kind: str, words: Sequence[Word]) -> Iterator[tuple[Word, ...]]:
+    """Each key with its values; the last may lack some."""
+    begin = 0
+    while begin < len(words):
+        end = begin + 1 + TABLES[kind][words[begin].raw].takes
+        yield tuple(words[begin:end])
+        begin = end
 
 
 def _next_block(source: Source, at: int) -> int | None:
-    """Where the next word 'store' or 'channel' stands that begins a line or follows a '}'."""
+    """Where the next word 'store', 'channel' or 'group' stands that begins a line or follows a '}'."""
     before = ""
     for word in source.words(at):
-        if word.raw in TABLES and (before == "}" or source.begins_line(word.at)):
+        if word.raw in NAMES and (before == "}" or source.begins_line(word.at)):
             return word.at
         before = word.raw
     return None
 
 
-def _syntax_fault(reading: _Reading, start: int, at: int, expected: str) -> None:
+def _syntax_fault(reading: Reading, start: int, at: int, expected: str) -> None:
     source = reading.source
+    before = list(takewhile(lambda word: word.at < at, source.words(start)))
     head = list(islice(source.words(start), 2))
     reading.broken |= {word.text for word in head[1:]}
     word = next(source.words(at), None)
-    found = _found(source, word)
-    if expected == A_SETTING:
-        note = _setting_note(source, head, word)
+    note = ""
+    if expected == A_SETTING and (taken := _taken_for_a_value(source, before)):
+        key, word = taken
+        expected = f"a second value for '{key.raw}'"
+    elif expected in (A_SETTING, A_MEMBER) and (not word or word.raw in NAMES):
+        note = f"; {head[0].raw} {quoted(head[1].text)} of line {source.where(head[0].at).line} is not closed"
+    elif expected == A_SETTING and word:
+        note = _setting_note(source, head[0].raw, word)
     elif expected == A_BRACE and word:
         note = "; a blank must stand before '{'" if source.text[:at].rstrip(BLANKS).endswith("{") else ""
-    elif expected.startswith("a value"):
-        note = _value_note(source, start, word)
-    else:
-        note = did_you_mean(word.text, TABLES) if word and word == head[0] else ""
-    reading.fault(word.at if word else source.end, f"found {found}, expected {expected}{note}")
+    elif "value for" in expected:
+        note = _value_note(source, before[-1], word)
+    elif word and word == head[0]:
+        note = did_you_mean(word.text, NAMES)
+    reading.fault(word.at if word else source.end, f"found {_found(source, word)}, expected {expected}{note}")
 
 
 def _found(source: Source, word: Word | None) -> str:
@@ -174,22 +171,27 @@ def _found(source: Source, word: Word | None) -> str:
     return source.quoted(word)
 
 
-def _value_note(source: Source, start: int, word: Word | None) -> str:
+def _taken_for_a_value(source: Source, before: Sequence[Word]) -> tuple[Word, Word] | None:
+    """The last key of a block, and what took the place of its second value: the setting of the next line."""
+    kind = before[0].raw
+    for key, *values in list(_settings(kind, before[2 + NAMES[kind] :]))[-1:]:
+        if len(values) > 1 and values[-1].raw in TABLES[kind] and source.begins_line(values[-1].at):
+            return key, values[-1]
+    return None
+
+
+def _value_note(source: Source, before: Word, word: Word | None) -> str:
     """What may have been meant where a value is missing."""
     at = word.at if word else len(source.text)
-    *_, key = takewhile(lambda before: before.at < at, source.words(start))
-    if "#" in source.text[key.at + len(key.raw) : at]:
+    if "#" in source.text[before.at + len(before.raw) : at]:
         return r"; a value that begins with '#' is written '\#'"
     if word and word.raw in ("{", "}"):
         return f"; a brace as a value is written '\\{word.raw}'"
     return ""
 
 
-def _setting_note(source: Source, head: Sequence[Word], word: Word | None) -> str:
+def _setting_note(source: Source, kind: str, word: Word) -> str:
     """What may have been meant by a word that is no setting."""
-    kind, name = head[0].raw, head[1].text
-    if not word or word.raw in TABLES:
-        return f"; {kind} {quoted(name)} of line {source.where(head[0].at).line} is not closed"
     others = [other for other in TABLES if word.raw in TABLES[other]]
     if others:
         return f"; '{word.raw}' is a setting of a {others[0]}"
@@ -201,88 +203,3 @@ def _setting_note(source: Source, head: Sequence[Word], word: Word | None) -> st
     if behind_value and word.raw != "{":
         return "; a value that holds blanks is written in quotes"
     return ""
-
-
-# ---- meaning ---------------------------------------------------------------------------------------------------------
-
-
-def _store(block: _Block, reading: _Reading) -> StoreConfig:
-    fields = _fields(block, reading)
-    fields["ref"] = fields.get("ref") or default_ref(fields.get("server", ""))
-    store = StoreConfig(name=block.name.text, where=reading.source.where(block.name.at), **fields)
-    _check_sense(block, sense.of_store(store), reading)
-    return store
-
-
-def _channel(block: _Block, reading: _Reading) -> ChannelConfig:
-    fields = _fields(block, reading)
-    if "msinfo" not in {key.raw for key, _ in block.settings}:
-        reading.fault(block.name.at, f"found no 'msinfo' in {block}, expected one, such as 'msinfo .msinfo'")
-    fields.setdefault("msinfo", "")
-    name, a, b = (word.text for word in block.names)
-    channel = ChannelConfig(name=name, a=a, b=b, where=reading.source.where(block.name.at), **fields)
-    _check_sense(block, sense.of_channel(channel), reading)
-    return channel
-
-
-def _fields(block: _Block, reading: _Reading) -> dict[str, Any]:
-    """The values of a block's settings, by the name of their field."""
-    fields: dict[str, Any] = {}
-    given: dict[str, Word] = {}
-    for key, value in block.settings:
-        setting = TABLES[block.kind][key.raw]
-        if setting.key in given and not setting.adds_up:
-            reading.warn(key.at, f"'{key.raw}' is given again in {block}; the last one holds")
-        given[setting.key] = key
-        try:
-            read = setting.read(value.text)
-        except (BadValue, SpecError) as err:
-            reading.fault(value.offset(err.column), str(err))
-            continue
-        fields[setting.field] = (*fields.get(setting.field, ()), read) if setting.adds_up else read
-    for key in given.values():
-        setting = TABLES[block.kind][key.raw]
-        if setting.adds_up and (number := len(fields[setting.field])) > 1:
-            name = clean(block.name.text)
-            reading.warn(key.at, f"store {name}: {number} patterns add up; mailsync 5.2.7 used only the last")
-    return fields
-
-
-def _check_sense(block: _Block, found: Iterable[sense.Odd], reading: _Reading) -> None:
-    places = {key.raw: key.at for key, _ in block.settings}
-    for odd in found:
-        if odd.is_fault:
-            reading.fault(places[odd.key], odd.message)
-        else:
-            reading.warn(places[odd.key], f"{block}: {odd.message}")
-
-
-def _check_names(blocks: Sequence[_Block], reading: _Reading) -> None:
-    """Names are told apart, and channels join two different stores that are there."""
-    first: dict[str, _Block] = {}
-    for block in blocks:
-        name = block.name
-        if not name.text:
-            reading.fault(name.at, f"found an empty name, expected a name for the {block.kind}")
-        elif name.text in first:
-            before = first[name.text]
-            place = reading.source.place(before.name.at)
-            reading.fault(
-                name.at, f"found the name {quoted(name.text)} again, expected another; {before} is at {place}"
-            )
-        first.setdefault(name.text, block)
-    if reading.cut:
-        return  # stores of the rest are not known
-    stores = {name for name, block in first.items() if block.kind == "store"}
-    for block in (block for block in blocks if block.kind == "channel"):
-        a, b = block.names[1:]
-        for word in (a, b):
-            if word.text not in stores | reading.broken:
-                reading.fault(word.at, _no_store(word.text, stores, first))
-        if a.text == b.text:
-            reading.fault(b.at, f"found store {quoted(b.text)} twice in {block}, expected two different stores")
-
-
-def _no_store(name: str, stores: Collection[str], first: Mapping[str, _Block]) -> str:
-    what = "a channel" if name in first else "which is not defined"
-    return f"found {quoted(name)}, {what}, expected the name of a store{did_you_mean(name, stores)}"

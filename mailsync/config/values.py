@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 from ..model import Duplicates, Side
 
@@ -41,6 +42,32 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a deletion is in a store: the message is removed, only marked as deleted, or moved to another mailbox."""
+
+    mark: bool = False
+    trash: str = ""  # full name of a mailbox of that store, as written
+
+    def __str__(self) -> str:
+        return f"trash:{self.trash}" if self.trash else "mark" if self.mark else "expunge"
+
+
+@dataclass(frozen=True, slots=True)
+class MaxDelete:
+    """How many messages of one side may be deleted in one run: a number, or a percentage of those remembered."""
+
+    number: int
+    percent: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.number}{'%' if self.percent else ''}"
+
+    def of(self, seen: int) -> int:
+        """The number that may be deleted when `seen` messages are remembered; a percentage is rounded down."""
+        return seen * self.number // 100 if self.percent else self.number
+
+
+@dataclass(frozen=True, slots=True)
 class StoreConfig:
     """A set of mailboxes. It is on a server if `server` is not empty."""
 
@@ -54,6 +81,7 @@ class StoreConfig:
     create: bool = True
     fsync: bool = True
     readonly: bool = False
+    delete: Deletion = Deletion()
     user_cmd: str = ""  # each of the three: a command, whose output is used
     passwd_cmd: str = ""
     token_cmd: str = ""
@@ -80,8 +108,17 @@ class ChannelConfig:
     sizelimit: int | None = None  # bytes
     duplicates: Duplicates = Duplicates.IDENTICAL
     expunge_all: bool = False
-    max_delete: int = 50  # messages of one side in one run
+    max_delete: MaxDelete = MaxDelete(50)
     create: frozenset[Side] = frozenset(Side)  # where mailboxes are made, if the store allows it, too
+    direction: frozenset[Side] = frozenset(Side)  # the sides that are changed
+    maxage: int | None = None  # days
+    since: date | None = None
+    map: tuple[tuple[str, str], ...] = ()  # boxnames of a and b, in the order of the file; see mapping
+    exclude: tuple[str, ...] = ()  # patterns of boxnames; '!x' takes away
+    keep_deleted: int | None = None  # days; 0 = off, None = not said
+    pre_sync: str = ""  # this and the next two: commands
+    post_sync: str = ""
+    on_change: str = ""
     passwd_cmd: str = ""  # this and the next for msinfo alone
     token_cmd: str = ""
     where: Where = field(default=NOWHERE, compare=False, repr=False)  # of its name
@@ -89,9 +126,10 @@ class ChannelConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole file. Stores and channels share one namespace."""
+    """A whole file. Stores, channels and groups share one namespace."""
 
     filename: str
     stores: Mapping[str, StoreConfig]
     channels: Mapping[str, ChannelConfig]
     warnings: tuple[str, ...] = ()  # each with file, line and column
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # channels, those of groups in groups, too
