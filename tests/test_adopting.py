@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,14 +26,17 @@ from mailsync.model import ANSWERED, DELETED, DRAFT, FLAGGED, NONE, SEEN, Boxnam
 
 from .mail import Mail, configure, entries, maildir, message, run
 from .old import Client
+from .samples import ROOT
 from .scenario import Contents, Stores, contents
 from .servers import Login, Server, server
 from .servers.proxy import Proxy
 
 MBSYNC = "/usr/bin/mbsync"
+README = (ROOT / "README.rst").read_text(encoding="utf-8")
 BODIES = re.compile(rb"UID FETCH (\S+) .*BODY\.PEEK\[\]")
 LETTERS = {"D": DRAFT, "F": FLAGGED, "R": ANSWERED, "S": SEEN, "T": DELETED}
 MANY = [Mail(message(n), frozenset({SEEN})) for n in range(1, 40)]
+RAW = [mail.raw for mail in MANY]
 MAIL: Mapping[str, Sequence[Mail]] = {
     "INBOX": [
         *MANY,
@@ -157,6 +161,13 @@ def channel_of_maildirs(home: Path) -> None:
 def files(directory: Path) -> list[Path]:
     """The messages of all Maildirs below."""
     return sorted(file for part in ("cur", "new") for file in directory.rglob(f"{part}/*"))
+
+
+def recipe(word: str) -> str:
+    """The commands of the README that hold this word."""
+    blocks = re.findall(r"code-block:: sh\n\n((?:   .*\n)+)", README)
+    [found] = [block for block in blocks if word in block]
+    return textwrap.dedent(found)
 
 
 def mark(directory: Path, name: str, letters: str) -> None:
@@ -295,6 +306,38 @@ def test_state_of_mbsync_is_not_taken_for_mail(home: Path, dovecot: Account, whe
     assert {".isyncuidmap.db"} <= kept
     assert {"work/lists": 39, "INBOX": 39} == counts(done.contents("near"))
     assert [Counter()] == done.bodies
+
+
+def test_inbox_of_mbsync_in_another_place_is_reached_by_a_link(home: Path, dovecot: Account) -> None:
+    """By default it is ~/Maildir, whatever Path is."""
+    dovecot.fill({"INBOX": MANY, "work": MANY})
+    (home / "mail").mkdir()
+    mbsync(home, dovecot, f"Path {home}/mail/\nInbox {home}/Maildir\n")
+    (home / "mail/INBOX").symlink_to("../Maildir")
+    channel(home, dovecot, VERBATIM.store)
+    done = adopted(home, dovecot)
+
+    assert {"INBOX": 39, "work": 39} == counts(done.contents("near"))
+    assert [Counter()] == done.bodies
+
+
+def test_placeholders_of_mbsync_count_as_the_message_and_once_moved_away_it_is_copied(
+    home: Path, dovecot: Account
+) -> None:
+    """What was too big has a stub here, with the header of the message. The commands are those of the README."""
+    large = message("large", b"y\n" * 3000)
+    dovecot.fill({"INBOX": [Mail(large, frozenset({SEEN})), *MANY]})
+    (home / "mail").mkdir()
+    mbsync(home, dovecot, VERBATIM.near.format(home, home) + "MaxSize 2k\n")
+    channel(home, dovecot, VERBATIM.store)
+    before = run("-s", "--json", "c").steps
+    subprocess.run(["sh", "-c", recipe("placeholders").replace("Mail", "mail")], check=True, cwd=home)
+    ran = run("--json", "c")
+
+    assert [] == before
+    assert 1 == len(list((home / "placeholders").iterdir()))
+    assert [("copy", "near", "<large@x>")] == [(step["event"], step["store"], step["id"]) for step in ran.steps]
+    assert large in [file.read_bytes() for file in files(home / "mail")]
 
 
 # ---- OfflineIMAP -----------------------------------------------------------------------------------------------------
@@ -436,6 +479,28 @@ def test_flags_that_sync_mail_dir_would_make_two_messages_of_are_united(home: Pa
     assert {"", "FRS"} == {file.name.partition(":2,")[2] for file in files(home)}
 
 
+def test_maildirs_on_another_machine_are_taken_over_through_a_tunnel(home: Path, dovecot: Account) -> None:
+    """There a program that speaks IMAP is started, with no server: as sshd would, under the user's own id."""
+    there = dovecot.on.directory_of(dovecot.login)
+    mark_seen(file for name in ("INBOX", "lists/garden") for file in maildir(home / "a" / name, *RAW))
+    shutil.copytree(home / "a", there / "Mail")
+    dovecot.on.give(dovecot.login, there / "Mail")
+    setup, owner = there / "tunnel.conf", there.stat()
+    setup.write_text(
+        "log_path = /dev/stderr\nssl = no\nstats_writer_socket_path =\nnamespace inbox {\n  inbox = yes\n}\n"
+    )
+    imap = (
+        f"setpriv --reuid {owner.st_uid} --regid {owner.st_gid} --clear-groups -- env -i HOME={there} USER=u"
+        f" /usr/lib/dovecot/imap -c {setup} -o mail_location=maildir:~/Mail:LAYOUT=fs:INBOX=~/Mail/INBOX"
+    )
+    stores = f'store a {{ pat a/* prefix a/ }}\nstore b {{ server {{there/user=u}} tunnel "{imap}" }}\n'
+    configure(home, f"{stores}channel c a b {{ msinfo .msinfo }}\n")
+    done = adopted(home)
+
+    assert {"a": 0, "b": 0} == done.flagged
+    assert {"INBOX": 39, "lists/garden": 39} == counts(done.contents("b"))
+
+
 # ---- from one server to another --------------------------------------------------------------------------------------
 
 
@@ -474,7 +539,7 @@ def test_messages_without_message_id_are_known_by_their_header(home: Path, dovec
     """The md5 of its fields is the id: the server is asked for the header of these alone, and for no body."""
     nameless = [f"From: a@x\nSubject: {n}\nDate: Mon, 1 Jan 2024 00:00:00 +0000\n\nhi\n".encode() for n in range(20)]
     dovecot.fill({"INBOX": [*MANY, *(Mail(raw, frozenset({SEEN})) for raw in nameless)]})
-    mark_seen(maildir(home / "mail/INBOX", *(mail.raw for mail in MANY), *nameless))
+    mark_seen(maildir(home / "mail/INBOX", *RAW, *nameless))
     channel(home, dovecot, VERBATIM.store)
     done = adopted(home, dovecot)
 
@@ -486,7 +551,7 @@ def test_messages_without_message_id_are_known_by_their_header(home: Path, dovec
 def test_body_is_fetched_only_where_there_is_no_header_to_tell_a_message(home: Path, dovecot: Account) -> None:
     """Once in each run: that is its id."""
     dovecot.fill({"INBOX": [*MANY, Mail(b"\nNo header.\n", frozenset({SEEN}))]})
-    mark_seen(maildir(home / "mail/INBOX", *(mail.raw for mail in MANY), b"\nNo header.\n"))
+    mark_seen(maildir(home / "mail/INBOX", *RAW, b"\nNo header.\n"))
     channel(home, dovecot, VERBATIM.store)
     done = adopted(home, dovecot)
 
@@ -495,7 +560,7 @@ def test_body_is_fetched_only_where_there_is_no_header_to_tell_a_message(home: P
 
 def test_with_md5_ids_no_body_is_fetched_either(home: Path, dovecot: Account) -> None:
     dovecot.fill({"INBOX": MANY})
-    mark_seen(maildir(home / "mail/INBOX", *(mail.raw for mail in MANY)))
+    mark_seen(maildir(home / "mail/INBOX", *RAW))
     channel(home, dovecot, VERBATIM.store)
     done = adopted(home, dovecot, options=["-t", "md5"])
 
@@ -510,7 +575,7 @@ def test_each_draft_and_each_member_of_a_group_costs_one_body_in_the_first_run_a
     drafts = [message("draft1"), message("draft2")]
     flags = [frozenset({SEEN})] * 3 + [frozenset({DRAFT, SEEN})] * 2
     dovecot.fill({"INBOX": [*MANY, *map(Mail, [*group, *drafts], flags)]})
-    for file in maildir(home / "mail/INBOX", *(mail.raw for mail in MANY), *group, *drafts):
+    for file in maildir(home / "mail/INBOX", *RAW, *group, *drafts):
         file.rename(f"{file}{'DS' if b'draft' in file.read_bytes() else 'S'}")
     channel(home, dovecot, VERBATIM.store)
     done = adopted(home, dovecot)
@@ -539,7 +604,7 @@ def test_another_version_of_a_draft_is_told_and_kept_on_both_sides(home: Path, d
 def test_what_pushpull_only_marked_as_deleted_stays_where_it_is(home: Path, dovecot: Account) -> None:
     """It removes nothing: what is gone on one side has the mark on the other, and is not copied back."""
     dovecot.fill({"INBOX": [*MANY, Mail(message("gone here"), frozenset({SEEN, DELETED}))]})
-    here = maildir(home / "mail/INBOX", *(mail.raw for mail in MANY), message("gone there"))
+    here = maildir(home / "mail/INBOX", *RAW, message("gone there"))
     mark_seen(here[:-1])
     here[-1].rename(f"{here[-1]}ST")
     channel(home, dovecot, VERBATIM.store)
@@ -547,6 +612,23 @@ def test_what_pushpull_only_marked_as_deleted_stays_where_it_is(home: Path, dove
 
     assert ({"far": 0, "near": 0}, [Counter()]) == (done.flagged, done.bodies)
     assert ({"INBOX": 40}, {"INBOX": 40}) == (counts(done.contents("far")), counts(done.contents("near")))
+
+
+def test_buckets_of_pushpull_are_put_together_by_the_commands_of_the_readme(home: Path, dovecot: Account) -> None:
+    dovecot.fill({"INBOX": MANY, "All Mail": MANY})
+    mark_seen(maildir(home / "Mail/All Mail", *RAW[:10]))
+    for n, raw in enumerate(RAW[10:]):
+        part = home / f"Mail/All Mail/{n % 20:02x}"
+        maildir(part)
+        (part / "cur" / f"1700001000.{n}.y:2,S").write_bytes(raw)
+    subprocess.run(["sh", "-c", recipe("bucket")], check=True, cwd=home)
+    near = 'pat "Mail/All Mail" prefix Mail/'
+    channel(home, dovecot, near)
+    done = adopted(home, dovecot)
+
+    assert ({"far": 0, "near": 0}, [Counter()]) == (done.flagged, done.bodies)
+    assert {"All Mail": 39} == counts(done.contents("near"))
+    assert ["cur", "new", "tmp"] == sorted(os.listdir(home / "Mail/All Mail"))
 
 
 def mark_seen(found: Iterable[Path]) -> None:
