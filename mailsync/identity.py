@@ -33,14 +33,16 @@ _NOT_ASCII = re.compile(r"[^ -~]")
 _MSINFO_FROM = re.compile(rb"mailsync(?:@[^\s<>]+)?")
 
 _HEADER_END = re.compile(rb"\n\r{0,2}\n")
+# Of mboxes; and of mbsync and OfflineIMAP, which mark what they have copied: their marks tell the two copies apart.
 _BOOKKEEPING = re.compile(
-    rb"^(?:status|x-status|x-keywords|x-uid|x-imapbase|x-imap)[ \t]*+:[^\n]*+\n?(?:[ \t][^\n]*+\n?)*+",
+    rb"^(?:status|x-status|x-keywords|x-uid|x-imapbase|x-imap|x-tuid|x-offlineimap[^\s:]*+)[ \t]*+:"
+    rb"[^\n]*+\n?(?:[ \t][^\n]*+\n?)*+",
     re.IGNORECASE | re.MULTILINE,
 )
 
 
 class Facts(NamedTuple):
-    """Digests of the canonical whole: without mbox bookkeeping, lines ending in CRLF, no blank lines at the end."""
+    """Digests of the canonical whole: without bookkeeping, lines ending in CRLF, no blank lines at the end."""
 
     pairing: Digest  # bytes outside printable ASCII count as "X": what Cyrus makes of them in a header
     exact: Digest

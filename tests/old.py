@@ -205,7 +205,7 @@ class Client:
 
     def raw(self, box: str) -> dict[str, bytes]:
         """All messages by their uids, in their order."""
-        return {uid: raw for uid, raw, _ in self._all(box)}
+        return {uid: raw for uid, raw, _ in self.everything(box)}
 
     def _store(self, box: str, numbers: Iterable[int | None], how: str, flag: str) -> None:
         """Then what is marked as deleted goes."""
@@ -217,9 +217,11 @@ class Client:
             _ok(self._imap.close())
 
     def _fetched(self, box: str) -> list[tuple[str, Message, list[str]]]:
-        return [(uid, message_from_bytes(raw.replace(b"\r\n", b"\n")), flags) for uid, raw, flags in self._all(box)]
+        return [
+            (uid, message_from_bytes(raw.replace(b"\r\n", b"\n")), flags) for uid, raw, flags in self.everything(box)
+        ]
 
-    def _all(self, box: str) -> list[tuple[str, bytes, list[str]]]:
+    def everything(self, box: str) -> list[tuple[str, bytes, list[str]]]:
         """Uid, bytes and flags of all messages. The mailbox does not stay open: imap4d would write back what it was."""
         count = int(_ok(self._imap.select(f'"{box}"', readonly=True))[0] or b"0")
         answer = _ok(self._imap.fetch("1:*", "(UID FLAGS BODY.PEEK[])")) if count else []

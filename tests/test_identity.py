@@ -172,6 +172,15 @@ def test_bookkeeping_line_ends_and_blank_lines_at_the_end_do_not_count() -> None
     assert examine([plain]) == examine([noted.replace(b"\n", b"\r\n")])
 
 
+@pytest.mark.parametrize("mark", [b"X-TUID: qtS+eaB7R/98\n", b"X-OfflineIMAP: 1-2\n", b"X-OfflineIMAP-3-6c: 1-2\n"])
+def test_marks_of_other_synchronizers_do_not_count(mark: bytes) -> None:
+    """They stand in one of the two copies that such a program has kept equal."""
+    plain, marked = b"Subject: a\n\n" + mark, b"Subject: a\n" + mark + b"\n" + mark
+
+    assert examine([plain]) == examine([marked])
+    assert examine([plain]) != examine([b"Subject: a\n\n"])
+
+
 def test_pairing_digest_alone_folds_what_servers_change() -> None:
     a, b = examine([b"Subject: \xfc\t\n\nbody"]), examine([b"Subject: XX\n\nbody"])
 

@@ -163,14 +163,14 @@ def test_messages_are_listed_in_the_order_of_their_delivery(box: Maildir, path: 
     assert ["<cur/9.a:2,>", "<new/9.b>", "<cur/10.a:2,S>"] == ids(box.listing(ById()))
 
 
-def test_flags_are_letters_in_cur_and_none_in_new(box: Maildir, path: Path) -> None:
+def test_flags_are_letters_in_cur_and_in_new(box: Maildir, path: Path) -> None:
     (path / "dovecot-keywords").write_bytes(b"0 Work\n")
-    for name in ("new/1.a:2,S", "cur/2.a:2,FPa", "cur/3.a", "cur/4.a;2,R"):
+    for name in ("new/1.a:2,T", "cur/2.a:2,FPa", "cur/3.a", "cur/4.a;2,R"):
         (path / name).touch()
 
     listed = {entry.uid: entry.flags for entry in box.listing(ById()).entries}
 
-    assert {"1.a": NONE, "2.a": {FLAGGED, "$Forwarded", "Work"}, "3.a": NONE, "4.a": {ANSWERED}} == listed
+    assert {"1.a": {DELETED}, "2.a": {FLAGGED, "$Forwarded", "Work"}, "3.a": NONE, "4.a": {ANSWERED}} == listed
 
 
 def test_messages_without_id_are_known_by_all_they_hold_and_msinfo_is_not_listed(box: Maildir, path: Path) -> None:
@@ -438,6 +438,15 @@ def test_new_message_stays_new_till_it_gets_a_flag(box: Maildir, path: Path) -> 
     assert [f"new/{uid}"] == names(path)
     assert [uid] == set_flags(box, FlagChange(uid, add=frozenset({SEEN})))
     assert [f"cur/{uid}:2,S"] == names(path)
+
+
+def test_new_message_keeps_the_letters_that_it_came_with(box: Maildir, path: Path) -> None:
+    (path / "new/1.a:2,F").touch()
+
+    assert ["1.a"] == set_flags(box, FlagChange(Uid("1.a"), add=frozenset({FLAGGED})))
+    assert ["new/1.a:2,F"] == names(path)
+    assert ["1.a"] == set_flags(box, FlagChange(Uid("1.a"), add=frozenset({SEEN})))
+    assert ["cur/1.a:2,FS"] == names(path)
 
 
 def test_unknown_letters_and_what_follows_them_stay(box: Maildir, path: Path) -> None:

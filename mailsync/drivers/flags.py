@@ -62,9 +62,11 @@ def letter_table(keywords: Mapping[int, str]) -> dict[str, str]:
 
 
 class FlagsReader:
-    """Flags from where a message lies: "cur/NAME" or "new/NAME", where a message has none.
+    """Flags from where a message lies: "cur/NAME" or "new/NAME".
 
-    Equal letters give the same object: 50,000 messages have few different ones.
+    Other than maildir(5) says, names in new/ have letters, too: mbsync and OfflineIMAP put there what is not \\Seen, be
+    it flagged or deleted, and Dovecot and Courier read it so. Equal letters give the same object: 50,000 messages have
+    few different ones.
     """
 
     def __init__(self, table: Mapping[str, str]) -> None:
@@ -72,8 +74,6 @@ class FlagsReader:
         self._known: dict[str, Flags] = {}
 
     def of(self, where: str) -> Flags:
-        if where.startswith("new/"):
-            return NONE
         _, separator, info = where.rpartition(":2,")
         letters = info.partition(",")[0] if separator else split_name(where).letters
         flags = self._known.get(letters)

@@ -177,10 +177,8 @@ class OpenMaildir:
     def _change(self, change: FlagChange) -> Uid | Failure:
         def rename(path: str) -> str:
             old = split_name(os.path.basename(path))
-            is_new = os.path.basename(os.path.dirname(path)) == "new"
-            has = "" if is_new else old.letters
-            letters = change_letters(has, change.add, change.remove, self._table)
-            if set(letters) == set(has):
+            letters = change_letters(old.letters, change.add, change.remove, self._table)
+            if set(letters) == set(old.letters):
                 return self._names.where[change.uid]
             where = "cur/" + "".join((old.unique, old.separator or self._names.separator, letters, old.extra))
             os.rename(path, self._box.at(where))

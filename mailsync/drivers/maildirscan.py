@@ -58,8 +58,8 @@ class Names:
         raise FileNotFoundError(errno.ENOENT, "no longer there", uid)
 
     def letters(self) -> set[str]:
-        """All that are in use in cur, with or without a meaning."""
-        return {c for where in self.where.values() if where.startswith("cur/") for c in split_name(where).letters}
+        """All that are in use, with or without a meaning."""
+        return {c for where in self.where.values() for c in split_name(where).letters}
 
     def _scan(self) -> None:
         self.where, self.links, self.twins = {}, {}, {}
