@@ -37,7 +37,7 @@ from .model import (
     Uid,
 )
 from .plan import BoxPlan, Change, Copy, Delete, Held, Item, SetFlags, Step, Why, safe_order
-from .policy import may_expunge, why_held
+from .policy import may_delete, why_held
 
 Recorded = Callable[[Side, Uid], bool | None]
 Members = Mapping[Side, Sequence[Entry]]  # the messages with one id
@@ -229,7 +229,7 @@ def _group(case: Case, id: Key, lines: Sequence[Line], members: Members, facts: 
         failure = next((answer for answer in answers if isinstance(answer, Failure)), None)
         if failure:
             return _unreadable(id, lines, members, failure)
-    spared = {side: not may_expunge(policy.sides[side]) for side in Side}
+    spared = {side: not may_delete(policy.sides[side]) for side in Side}
     twins: dict[Side, Mapping[Digest, int]] = {}
     if policy.duplicates is not Duplicates.SAME_ID:
         twins = {side: groups.twins(side, lines, members[side.other], facts) for side in Side}
@@ -276,7 +276,7 @@ def _change(
         if isinstance(step, Delete) and step.why is Why.GONE_THERE and step.on in copied_to:
             step = replace(step, why=Why.REPLACED)
         if isinstance(step, Delete) and case.policy.sides[step.on].marks:
-            if DELETED in step.entry.flags or step.why not in (Why.GONE_THERE, Why.REPLACED):
+            if DELETED in step.entry.flags:
                 continue
             step = replace(step, marks=True)
         why = why_held(step, case.policy, case.holds, {side: case.complete(side) for side in Side})

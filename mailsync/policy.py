@@ -37,8 +37,8 @@ def why_held(step: Step, policy: BoxPolicy, holds: Mapping[Side, Holds], complet
             return UNREADABLE if why in (Why.GONE_THERE, Why.REPLACED) and not complete[on.other] else ""
 
 
-def may_expunge(side: SidePolicy) -> bool:
-    return not (side.refuses or side.spares or side.marks)
+def may_delete(side: SidePolicy) -> bool:
+    return not (side.refuses or side.spares)
 
 
 def _limit(policy: BoxPolicy, entry: Entry) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .model import DELETED, DRAFT, NONE, Boxname, Digests, Entry, Flags, Holds, Key, Line, Side
-from .plan import BoxDone, BoxPlan, Change, Done, Item, Outcome
+from .plan import BoxDone, BoxPlan, Change, Done, Item, Outcome, Rename
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Remembering:
     def note(self, box: BoxPlan, outcome: Outcome) -> None:
         """Take in what came true; a step that failed changes nothing."""
         if isinstance(outcome, BoxDone) and outcome.what == "rename" and not outcome.failure and box.rename:
-            self.forget(box.rename.old)
+            self._rename(box.rename)
             self._begin(box)
         if isinstance(outcome, Done) and outcome.certain:
             where = (box.boxname, outcome.change.key)
@@ -65,6 +65,13 @@ class Remembering:
             self._write(box, change)
         if not box.exists and not self.memory.get(box.boxname, True):
             self.forget(box.boxname)
+
+    def _rename(self, rename: Rename) -> None:
+        """What needs nothing is in no change, but in the memory of the old name."""
+        lines = self.memory.pop(rename.old, {})
+        self._touch(rename.old, *lines)
+        self._touch(rename.new, *lines)
+        self.memory[rename.new] = lines
 
     def _write(self, box: BoxPlan, change: Change) -> None:
         seen = self.memory.setdefault(box.boxname, {})

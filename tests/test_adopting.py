@@ -634,3 +634,58 @@ def test_buckets_of_pushpull_are_put_together_by_the_commands_of_the_readme(home
 def mark_seen(found: Iterable[Path]) -> None:
     for file in found:
         file.rename(f"{file}S")
+
+
+# ---- names and kinds of deletion that only the whole program knows ---------------------------------------------------
+
+
+def test_mailboxes_of_the_legacy_style_are_reached_by_map(home: Path, dovecot: Account) -> None:
+    """As the README says it: Inbox is INBOX, and the dots of the levels below the first are mapped away."""
+    dovecot.fill({"INBOX": MANY, "work": MANY, "work/lists/garden": MANY, "work/old": MANY})
+    (home / "mail").mkdir()
+    mbsync(home, dovecot, f"Path {home}/mail/\nInbox {home}/mail/Inbox\nSubFolders Legacy\n")
+    near = "store near { pat mail/* pat mail/work/.lists/.% prefix mail/ format maildir }\n"
+    maps = "map Inbox INBOX map work/.lists/.* work/lists/* map work/.* work/*"
+    far = f"store far {{ {dovecot.settings} }}\n"
+    configure(home, f"{near}{far}channel c near far {{ msinfo .msinfo {maps} }}\n")
+    done = adopted(home, dovecot)
+
+    expected = {"Inbox": 39, "work": 39, "work/.lists/.garden": 39, "work/.old": 39}
+    assert expected == {name: n for name, n in counts(done.contents("near")).items() if n}
+    assert [Counter()] == done.bodies
+
+
+@ways_of_offlineimap
+def test_mailboxes_of_offlineimap_with_dots_are_reached_by_map(home: Path, dovecot: Account, leave: Leave) -> None:
+    mails = {"INBOX": MANY, "work": MANY, "work/lists": MANY, "work/lists/garden": MANY}
+    dovecot.fill(mails)
+    leave(home, dovecot, mails)
+    stores = f"store near {{ pat mail/* prefix mail/ format maildir }}\nstore far {{ {dovecot.settings} }}\n"
+    maps = "map work.lists.* work/lists/* map work.* work/*"
+    configure(home, f"{stores}channel c near far {{ msinfo .msinfo {maps} }}\n")
+    done = adopted(home, dovecot)
+
+    expected = {"INBOX": 39, "work": 39, "work.lists": 39, "work.lists.garden": 39}
+    assert expected == {name: n for name, n in counts(done.contents("near")).items() if n}
+    assert [Counter()] == done.bodies
+
+
+def test_after_pushpull_deletions_go_on_being_marks(home: Path, dovecot: Account) -> None:
+    dovecot.fill({"INBOX": MANY})
+    here = maildir(home / "mail/INBOX", *RAW)
+    mark_seen(here)
+    stores = f"store near {{ pat mail/* prefix mail/ delete mark }}\nstore far {{ {dovecot.settings} delete mark }}\n"
+    configure(home, f"{stores}channel c near far {{ msinfo .msinfo }}\n")
+    adopted(home, dovecot)
+    Path(f"{here[0]}S").unlink()
+    dovecot.mark("INBOX", {2: "\\Deleted"}, expunge=True)
+    ran, again = run("--json", "c"), run("-s", "--json", "c")
+    with dovecot.client() as client:
+        marked = [uid for uid, _, flags in client.everything("INBOX") if "\\Deleted" in flags]
+
+    assert (0, ["1"], ["ST"]) == (
+        ran.code,
+        marked,
+        [file.name[-2:] for file in files(home / "mail") if "T" in file.name],
+    )
+    assert [] == again.steps

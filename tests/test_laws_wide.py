@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -128,28 +129,34 @@ class WideLaws(Laws):
 
     # ---- laws ----------------------------------------------------------------------------------------------------
 
-    def on_any_side(self) -> set[Where]:
+    def wanted(self, side: Side) -> Counter[Where]:
         """On a side that only marks, what is marked is as good as gone."""
-        return {
-            (box, digest)
-            for side in Side
-            for box, digest, flags in self.world.copies(side)
-            if not (self.world.deletion[side].mark and DELETED in flags)
-        }
+        counts: Counter[Where] = Counter()
+        for (box, digest, flags), n in self.world.copies(side).items():
+            if not (self.world.deletion[side].mark and DELETED in flags):
+                counts[box, digest] += n
+        return counts
+
+    def on_any_side(self) -> set[Where]:
+        return {where for side in Side for where in self.wanted(side)}
+
+    def doubled(self, side: Side) -> list[Where]:
+        return [where for where, n in self.wanted(side).items() if n > 1]
 
     def check_mirrored(self) -> None:
         """With mapped names the memory of the mirrored world would be another."""
         if not self.world.pairs:
             super().check_mirrored()
 
-    def doubled(self, side: Side) -> list[Where]:
-        return [] if self.world.deletion[side].mark else super().doubled(side)
-
     def check_nothing_lost(self, before: dict[Side, set[Where]]) -> None:
         """What a run has deleted is kept, or in the trash; a draft that was saved again is not put into the trash."""
+        now = self.on_each_side()
+        for old, new in self.renamed:
+            for side in Side:
+                self.may_go |= {(box, d) for box, d in before[side] if box == old and (new, d) in now[side]}
         super().check_nothing_lost(before)
         for side, had in before.items():
-            left = {digest for _, digest in self.by_content(side)}
+            left = {digest for _, digest in now[side]}
             put_away = self.in_trash(side) if self.world.deletion[side].trash else self.in_kept(side)
             lost = {digest for _, digest in had} - left - put_away
             if self.world.deletion[side].trash:

@@ -181,9 +181,9 @@ def test_json_events_have_the_fields_that_are_told(tmp_path: Path) -> None:
     about_messages = {"from", "subject", "date"}
     allowed = {event: set(fields) for event, fields in documented.items()}
     allowed["held"] |= allowed["copy"] | allowed["flags"] | allowed["delete"]
-    for event in ("copy", "flags", "delete", "create", "remove"):
+    for event in ("copy", "move", "flags", "delete", "create", "rename", "remove"):
         allowed[event] |= {"ok", "error", "hint"}
-    for event in ("copy", "flags", "delete", "message"):
+    for event in ("copy", "move", "flags", "delete", "message"):
         allowed[event] |= about_messages
 
     seen: dict[str, set[str]] = defaultdict(set)
@@ -254,6 +254,10 @@ def _events(home: Path) -> Iterator[dict[str, Any]]:
         cp Mail/inbox/cur/*.potatoes-2.* Mail/inbox/cur/2.seen:2,T
         sed -i.old s/potatoes-2/another/ Mail/inbox/cur/2.seen:2,T; rm -f Mail/inbox/cur/*.old
         mailsync --json -m mail
+        mkdir -p Mail/done/cur Mail/done/new Mail/done/tmp; mv Mail/inbox/cur/*.potatoes-1.* Mail/done/cur
+        cp Mail/inbox/cur/*.potatoes-3.* Mail/done/cur/; mv Mail/letters Mail/post; mailsync --json mail
+        sed 's/store backup *{/& delete mark /' .mailsync > marking; rm $(ls Mail/post/cur/* | head -n 1)
+        mailsync --json -f marking mail; mailsync --json --undo mail
         rm -r Mail/lists; mailsync --json -D mail; mailsync --json -D mail
         mailsync --json -m laptop
         mailsync --json -m --check mail

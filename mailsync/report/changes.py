@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..model import Side
 from . import Summary
 from .jsonlines import JsonLines, Value
 from .out import Out
@@ -28,6 +29,8 @@ def numbers(summary: Summary) -> dict[str, int]:
     """What a hook finds in its environment."""
     return {
         "copied": sum(summary.copied.values()),
+        "new_a": summary.copied[Side.A],
+        "new_b": summary.copied[Side.B],
         "moved": sum(summary.moved.values()),
         "flagged": sum(summary.flagged.values()),
         "deleted": sum(summary.deleted.values()),

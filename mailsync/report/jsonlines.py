@@ -76,8 +76,9 @@ class JsonLines:
                 return "move" if near and near.goes else "copy", self._names[step.on], details
             case SetFlags(add=add, remove=remove):
                 return "flags", self._names[step.on], details | {"add": sorted(add), "remove": sorted(remove)}
-            case Delete(why=why):
-                return "delete", self._names[step.on], details | {"why": why.value}
+            case Delete(why=why, marks=marks):
+                details |= {"why": why.value} | ({"marked": True} if marks else {})
+                return "delete", self._names[step.on], details
 
     def removed(self, boxname: Boxname, mailboxes: Sequence[tuple[str, Failure | None]]) -> None:
         for mailbox, failure in mailboxes:
