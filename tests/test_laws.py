@@ -22,7 +22,7 @@ from mailsync.model import DELETED, DRAFT, FLAGGED, SEEN, Flags, Holds, Side, Ui
 from mailsync.plan import Copy, Delete, SetFlags
 from mailsync.planner import Options
 
-from .world import Killed, Mail, Switch, World
+from .world import Copies, Killed, Mail, Switch, World
 
 SIDES = st.sampled_from(Side)
 BOXES = st.sampled_from(["x", "y"])
@@ -251,6 +251,10 @@ class Laws(RuleBasedStateMachine):
     def doubled(self, side: Side) -> list[Where]:
         return [where for where, n in self.by_content(side).items() if n > 1]
 
+    def wanted(self, side: Side) -> Copies:
+        """All copies that are not as good as gone."""
+        return self.world.copies(side)
+
     def is_group(self, box: str, id: str) -> bool:
         return any(
             sum(BY_DIGEST[digest].id == id for name, digest in self.by_content(side).elements() if name == box) > 1
@@ -267,7 +271,7 @@ class Laws(RuleBasedStateMachine):
     def check_equal(self) -> None:
         """Both stores hold the same, but for flags that one cannot hold, and for new mail marked \\Deleted."""
         holds = {side: self.world.drivers[side].holds(self.world.mailbox(side, "x")) for side in Side}
-        a, b = ({(c[0], c[1]): holds[s.other].of(c[2]) for c in self.world.copies(s)} for s in Side)
+        a, b = ({(c[0], c[1]): holds[s.other].of(c[2]) for c in self.wanted(s)} for s in Side)
         for box, digest in a.keys() | b.keys():
             flags = a.get((box, digest)), b.get((box, digest))
             if flags[0] is not None and flags[1] is not None:

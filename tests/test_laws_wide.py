@@ -20,7 +20,7 @@ from mailsync.report import Report
 from mailsync.undo import undo
 
 from .test_laws import BOXES, BY_DIGEST, FREELY, HOLDS, MAILS, SIDES, Laws, Where
-from .world import Mail, Silent, Switch, World
+from .world import Copies, Mail, Silent, Switch, World
 
 TRASH = "T"
 EXPUNGE = Deletion()
@@ -129,19 +129,19 @@ class WideLaws(Laws):
 
     # ---- laws ----------------------------------------------------------------------------------------------------
 
-    def wanted(self, side: Side) -> Counter[Where]:
+    def wanted(self, side: Side) -> Copies:
         """On a side that only marks, what is marked is as good as gone."""
-        counts: Counter[Where] = Counter()
-        for (box, digest, flags), n in self.world.copies(side).items():
-            if not (self.world.deletion[side].mark and DELETED in flags):
-                counts[box, digest] += n
-        return counts
+        marks = self.world.deletion[side].mark
+        return Counter({copy: n for copy, n in super().wanted(side).items() if not (marks and DELETED in copy[2])})
 
     def on_any_side(self) -> set[Where]:
-        return {where for side in Side for where in self.wanted(side)}
+        return {(box, digest) for side in Side for box, digest, _ in self.wanted(side)}
 
     def doubled(self, side: Side) -> list[Where]:
-        return [where for where, n in self.wanted(side).items() if n > 1]
+        counts: Counter[Where] = Counter()
+        for (box, digest, _), n in self.wanted(side).items():
+            counts[box, digest] += n
+        return [where for where, n in counts.items() if n > 1]
 
     def check_mirrored(self) -> None:
         """With mapped names the memory of the mirrored world would be another."""
