@@ -122,7 +122,7 @@ def test_samples_have_different_ids() -> None:
 def test_example_configuration_is_understood() -> None:
     found = config.load(str(ROOT / "examples/mailsync.conf"))
 
-    assert {"laptop", "work", "old", "stick"} == set(found.channels)
+    assert {"laptop", "work", "phone", "old", "stick"} == set(found.channels)
     assert all(channel.a in found.stores and channel.b in found.stores for channel in found.channels.values())
 
 
