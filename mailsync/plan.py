@@ -177,6 +177,10 @@ class Change:
 
         return Change(self.key, tuple(done(i) if concerned(i) else i for i in self.items), self.steps, self.held)
 
+    def copies(self) -> list[Copy]:
+        """Those that are planned or held."""
+        return [step for step in (*self.steps, *(held.step for held in self.held)) if isinstance(step, Copy)]
+
     def remaining(self) -> int:
         """How many of its messages are on either side once all steps are done."""
         gone = {(step.on, step.entry.uid) for step in self.steps if isinstance(step, Delete) and not step.marks}

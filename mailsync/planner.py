@@ -59,8 +59,8 @@ class Quiet(NamedTuple):
     uids: list[Uid]
     keys: list[Key]  # the same strings as those of the memory
 
-    def uid_of(self, id: Key) -> Uid | None:
-        return self.uids[self.keys.index(id)] if id in self.keys else None
+    def by_key(self) -> dict[Key, Uid]:
+        return dict(zip(self.keys, self.uids, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Planner:
             boxes[rename.new] = self._renamed(rename, listed, memory)
             del boxes[rename.old]
         plan = across.settle_rescues(Plan(tuple(boxes.values()), failed, left_out, renamed))
-        return across.join(plan, self._judged(list(across.candidates(plan, self._quiet_in(memory))), renamed))
+        return across.join(plan, self._judged(list(across.candidates(plan, self._quiet_in(memory, plan))), renamed))
 
     def again(self, boxname: Boxname, memory: Memory) -> BoxPlan | Failure:
         """One box, looked at once more because the connection to it broke."""
@@ -185,15 +185,24 @@ class Planner:
         self.found.pop(rename.old)
         return self._box(rename.new, both, frozenset(Side), memory[rename.old], rename)
 
-    def _quiet_in(self, memory: Memory) -> across.Quiet:
-        """Finds a message that needs nothing, by what is remembered of it."""
+    def _quiet_in(self, memory: Memory, plan: Plan) -> across.Quiet:
+        """Finds a message that needs nothing, by what is remembered of it, for the copies of this plan."""
+        copied = {change.key for box in plan.boxes for change in box.changes if change.copies()}
+        boxes: dict[Key, list[Boxname]] = {}
+        for boxname, seen in memory.items():
+            if boxname in self.found:
+                for id in seen.keys() & copied:
+                    boxes.setdefault(id, []).append(boxname)
+        uids: dict[tuple[Boxname, Side], dict[Key, Uid]] = {}
 
         def quiet(side: Side, id: Key, but: Boxname) -> tuple[Boxname, Entry] | None:
-            for boxname, seen in memory.items():
-                lines = seen.get(id, ())
-                if boxname == but or boxname not in self.found or len(lines) != 1 or lines[0].digests:
+            for boxname in boxes.get(id, ()):
+                lines = memory[boxname][id]
+                if boxname == but or len(lines) != 1 or lines[0].digests:
                     continue
-                uid = self.found[boxname].quiet[side].uid_of(id)
+                if (boxname, side) not in uids:
+                    uids[boxname, side] = self.found[boxname].quiet[side].by_key()
+                uid = uids[boxname, side].get(id)
                 if uid is not None:
                     line = lines[0]
                     own = line.alias if side is Side.B and line.alias else line.id
