@@ -37,7 +37,7 @@ from .model import (
     Uid,
 )
 from .plan import BoxPlan, Change, Copy, Delete, Held, Item, SetFlags, Step, Why, safe_order
-from .policy import may_delete, why_held
+from .policy import limit_of, may_delete, why_held
 
 Recorded = Callable[[Side, Uid], bool | None]
 Members = Mapping[Side, Sequence[Entry]]  # the messages with one id
@@ -95,22 +95,16 @@ def questions(case: Case) -> dict[Side, list[Uid]]:
     return asked
 
 
-def unmeasured(case: Case) -> dict[Side, list[Uid]]:
-    """The messages whose size and date the listing does not have, and `diff` needs to know whether they are copied."""
-    asked: dict[Side, list[Uid]] = {side: [] for side in Side}
-    policy = case.policy
-    if policy.sizelimit is None and policy.oldest is None:
-        return asked
-    single, several = case.index
-    for side in Side:
-        new = single[side].keys() - (single[side.other].keys() | case.known.keys()) | (several.keys() & single[side])
-        for id in new:
-            for entry in several[id][side] if id in several else (single[side][id],):
-                if (policy.sizelimit is not None and entry.size is None) or (
-                    policy.oldest is not None and entry.date is None
-                ):
-                    asked[side].append(entry.uid)
-    return asked
+def undated(case: Case) -> dict[Side, list[Uid]]:
+    """The messages whose date must be known to tell whether they are copied, and the listing does not have it."""
+    limited = case.policy.oldest is not None
+    return _new(case, lambda entry: limited and entry.date is None)
+
+
+def unsized(case: Case) -> dict[Side, list[Uid]]:
+    """Likewise for their size; but not of those that are too old."""
+    limited = case.policy.sizelimit is not None
+    return _new(case, lambda entry: limited and entry.size is None and not limit_of(case.policy, entry))
 
 
 def diff(case: Case, facts: Facts) -> BoxPlan:
@@ -164,6 +158,20 @@ def merge(a: Flags, b: Flags, seen: Flags | None, holds: Mapping[Side, Holds]) -
     if seen is None:
         return (a | b) - {DELETED} | (a & b)
     return (a & b) | ((a ^ b) - seen)
+
+
+def _new(case: Case, asked: Callable[[Entry], bool]) -> dict[Side, list[Uid]]:
+    """Of the messages that may be copied those that are asked for."""
+    single, several = case.index
+    found: dict[Side, list[Uid]] = {side: [] for side in Side}
+    for side in Side:
+        new = single[side].keys() - single[side.other].keys() - case.known.keys() - several.keys()
+        found[side] += [single[side][id].uid for id in new if asked(single[side][id])]
+    for id, members in several.items():
+        if not _settled(case, id, members):
+            for side in Side:
+                found[side] += [entry.uid for entry in members[side] if asked(entry)]
+    return found
 
 
 # ---- which messages an id stands for ---------------------------------------------------------------------------------

@@ -68,20 +68,31 @@ def facts(stores: Stores, names: Mapping[Side, Boxname], asked: Mapping[Side, Se
     return found
 
 
-def measured(
+def sized(
     stores: Stores, names: Mapping[Side, Boxname], listings: Listings, asked: Mapping[Side, Sequence[Uid]]
 ) -> Listings:
-    """The same, with size and date of these messages. What cannot be measured has none: it is within all limits."""
-    result = dict(listings)
-    for side, uids in asked.items():
-        sizes = _measures(stores[side], names[side], uids)
-        if sizes:
-            entries = [
-                e._replace(size=sizes[e.uid].size, date=sizes[e.uid].date) if e.uid in sizes else e
-                for e in listings[side].entries
-            ]
-            result[side] = replace(listings[side], entries=entries)
-    return result
+    """The same, with the size of these messages. What cannot be measured has none: it is within all limits."""
+
+    def with_sizes(side: Side) -> Listing:
+        found = _measures(stores[side], names[side], asked[side])
+        entries = [e._replace(size=found[e.uid].size) if e.uid in found else e for e in listings[side].entries]
+        return replace(listings[side], entries=entries)
+
+    return {side: with_sizes(side) if asked[side] else listings[side] for side in Side}
+
+
+def dated(
+    stores: Stores, names: Mapping[Side, Boxname], listings: Listings, asked: Mapping[Side, Sequence[Uid]]
+) -> Listings:
+    """Likewise with their date."""
+    wanted = ((side, uid) for side in Side for uid in asked[side])
+    found = {where: head.date for where, head in heads(stores, names, wanted).items()}
+
+    def with_dates(side: Side) -> Listing:
+        entries = [e._replace(date=found.get((side, e.uid), e.date)) for e in listings[side].entries]
+        return replace(listings[side], entries=entries)
+
+    return {side: with_dates(side) if asked[side] else listings[side] for side in Side}
 
 
 class Place(NamedTuple):

@@ -97,6 +97,9 @@ def compare(
             summary.failed += 1
             report.problem(f"{boxname}: {failure}", failure.hint)
         report.compared(_compared(stores, boxname, listing, memory.get(boxname, {}), report.details))
+    for failure in contents.nameless.values():
+        summary.failed += 1
+        report.problem(failure.why, failure.hint)
     summary.failed += _tell_failed({n: f for n, f in contents.failed.items() if memory.get(n)}, (), report)
     report.end(summary)
     return summary

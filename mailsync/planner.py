@@ -288,8 +288,10 @@ class Planner:
         names = {side: rename.old if rename and side is rename.on else boxname for side in Side}
         recorded = self.cache.recorder(rename.old if rename else boxname, validity)
         case = Case(boxname, found, seen, self._policy(missing), recorded)
-        if any((unmeasured := differ.unmeasured(case)).values()):
-            case = replace(case, listings=look.measured(self.stores, names, found, unmeasured))
+        if any((undated := differ.undated(case)).values()):
+            case = replace(case, listings=look.dated(self.stores, names, case.listings, undated))
+        if any((unsized := differ.unsized(case)).values()):
+            case = replace(case, listings=look.sized(self.stores, names, case.listings, unsized))
         plan = differ.diff(case, look.facts(self.stores, names, differ.questions(case)))
         plan = replace(plan, rename=rename, changes=tuple(map(partial(self._without_waiting, boxname), plan.changes)))
         quiet = {side: _quiet(plan, side, case) for side in Side}

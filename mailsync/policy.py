@@ -25,7 +25,7 @@ def why_held(step: Step, policy: BoxPolicy, holds: Mapping[Side, Holds], complet
         case Copy(to=to, entry=entry):
             if DELETED in entry.flags and not policy.copy_deleted:
                 return MARKED_DELETED
-            limit = "" if step.rescues else _limit(policy, entry)
+            limit = "" if step.rescues else limit_of(policy, entry)
             return limit or ("" if complete[to] else UNREADABLE)
         case SetFlags():
             return ""
@@ -41,7 +41,7 @@ def may_delete(side: SidePolicy) -> bool:
     return not (side.refuses or side.spares)
 
 
-def _limit(policy: BoxPolicy, entry: Entry) -> str:
+def limit_of(policy: BoxPolicy, entry: Entry) -> str:
     """The limit that a new message is beyond."""
     if policy.sizelimit is not None and (entry.size or 0) > policy.sizelimit:
         return TOO_BIG
