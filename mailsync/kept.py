@@ -23,7 +23,7 @@ from .model import Appended, Boxname, Entry, Mailbox, Side
 
 INDEX = "index.jsonl"
 DAY = 24 * 3600
-_RUN = re.compile(r"[0-9]{8}T[0-9]{6}Z\.[0-9]+")
+_RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Kept:
     root: Path
 
     def begin(self, now: float) -> KeptRun:
-        return KeptRun(self.root / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}.{os.getpid()}")
+        return KeptRun(self.root / _name(now))
 
     def last(self) -> KeptRun | None:
         """The newest run of which something is kept."""
@@ -127,15 +127,19 @@ class Kept:
 
     def expire(self, before: float) -> None:
         """Forget the runs from before this time."""
-        limit = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(before))
         for name in self._names():
-            if name < limit:
+            if name < _name(max(before, 0)):
                 KeptRun(self.root / name).remove()
 
     def _names(self) -> list[str]:
         with suppress(OSError):
             return sorted(name for name in os.listdir(self.root) if _RUN.fullmatch(name))
         return []
+
+
+def _name(when: float) -> str:
+    """Of a run: two of one channel never overlap."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(when))}.{int(when % 1 * 10**6):06}Z"
 
 
 def _record(values: dict[str, object]) -> Record:

@@ -45,6 +45,7 @@ def _lying(store: Store, run: KeptRun, record: Record, identify: Identify) -> It
     """Where the messages of a record are, and which they are there."""
     if record.maildir:
         maildir = run.maildir(record.maildir)
+        maildir.create()  # it is named before it is made
         uids = [entry.uid for entry in maildir.listing(identify).entries]
         with maildir.open(write=True) as box:
             yield box, uids
