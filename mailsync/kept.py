@@ -82,6 +82,10 @@ class KeptRun:
         except (OSError, ValueError, KeyError, TypeError) as err:
             raise BoxError(f"{self.path / INDEX} cannot be read: {err}") from err
 
+    def holds(self, record: Record) -> bool:
+        """False for a Maildir that is in the index and was never made."""
+        return not record.maildir or Maildir.recognise(self.maildir(record.maildir).path)
+
     def remove(self) -> None:
         """All of it: it has been put back, or its time is over."""
         shutil.rmtree(self.path, ignore_errors=True)

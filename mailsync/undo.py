@@ -18,6 +18,8 @@ def undo(stores: Mapping[Side, Store], run: KeptRun, identify: Identify, report:
     """What cannot be put back stays where it is kept, and is told."""
     summary = Summary()
     for record in run.records():
+        if not run.holds(record):
+            continue
         store = stores[record.side]
         if record.store != store.name:
             summary.failed += 1
@@ -45,7 +47,6 @@ def _lying(store: Store, run: KeptRun, record: Record, identify: Identify) -> It
     """Where the messages of a record are, and which they are there."""
     if record.maildir:
         maildir = run.maildir(record.maildir)
-        maildir.create()  # it is named before it is made
         uids = [entry.uid for entry in maildir.listing(identify).entries]
         with maildir.open(write=True) as box:
             yield box, uids
