@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from datetime import time as time_of_day
 from functools import partial
+from typing import TYPE_CHECKING
 
-from .channel import Channel
+from .channel import Channel, Review
 from .config import ChannelConfig, Config, StoreConfig
 from .errors import MailsyncError, UsageError
 from .guard import COUNTED
@@ -33,6 +34,9 @@ from .state import cache_file, kept_directory, ledger_file, run_lock
 from .stores import Store
 from .undo import undo
 
+if TYPE_CHECKING:
+    from .planfile import Written
+
 KEEP_DAYS = 7  # what was deleted from a store on this machine, if the channel does not say
 
 
@@ -53,6 +57,7 @@ class Runner:
     opener: Opener
     vault: Vault
     report: Report
+    written: Written | None = None  # the plan that is to be carried out: --apply
 
     def sync(self, target: Target) -> int:
         """Synchronize a channel, with its hooks. Returns the exit code."""
@@ -84,6 +89,11 @@ class Runner:
                 summary = undo(stores, last, self.identify(), self.report, simulate=self.options.simulate)
                 self.report.end(summary)
         return code_of(summary)
+
+    def applying(self, written: Written) -> Runner:
+        """Makes runs as that plan was made."""
+        asked = {name: getattr(written.asked, name) for name in written.asked.options()}
+        return replace(self, options=Namespace(**{**vars(self.options), **asked}), written=written)
 
     # ---- what a run is made of ---------------------------------------------------------------------------------------
 
@@ -130,6 +140,7 @@ class Runner:
                 removals=removals,
                 ledger=ledger,
                 noted=noted,
+                review=self._review(target, options),
             )
             summary = run.sync()
         if not options.simulate:
@@ -183,6 +194,15 @@ class Runner:
                 removals[side] = Removal(place, "what is kept for --undo", (*COUNTED, Why.REPLACED))
         return removals
 
+    def _review(self, target: Target, options: Options) -> Review | None:
+        if not (self.options.plan or self.written):
+            return None
+        from . import review  # few runs need it
+
+        if self.written:
+            return review.Compare(self.options.apply, self.written, target.channel)
+        return review.Keep(self.options.plan, target.channel, review.asked(self.options, target.only, options.oldest))
+
     def _kept(self, target: Target) -> Kept:
         return Kept(kept_directory(target.channel.name, self._place(target)))
 
@@ -203,7 +223,7 @@ class Runner:
             allow_mass_delete=options.allow_mass_delete,
             only=target.only,
             exclude=channel.exclude,
-            oldest=_oldest(channel, time.time()),
+            oldest=self.written.asked.oldest if self.written else _oldest(channel, time.time()),
             changed=_changed(channel, push=options.push, pull=options.pull),
         )
 
