@@ -85,10 +85,11 @@ def parser() -> argparse.ArgumentParser:
         "-t", "--id-type", metavar="TYPE", choices=("msgid", "md5"), default="msgid",
         help="what tells a message: msgid (its Message-ID, the default) or md5 (of some header fields)",
     )  # fmt: skip
-    what.add_argument("--undo", action="store_true", help="put back what the last run of a channel has deleted")
+    instead = what.add_mutually_exclusive_group()
+    instead.add_argument("--undo", action="store_true", help="put back what the last run of a channel has deleted")
     what.add_argument("--retry", action="store_true", help="try messages again at once that failed before")
-    what.add_argument("--plan", metavar="FILE", help="write what a run would do; write nothing else")
-    what.add_argument("--apply", metavar="FILE", help="carry out such a plan, if it is still the same")
+    instead.add_argument("--plan", metavar="FILE", help="write what a run would do; as -s in all else")
+    instead.add_argument("--apply", metavar="FILE", help="carry out such a plan, if it is still the same")
     what.add_argument("--all", action="store_true", help="synchronize all channels")
     what.add_argument("--test-auth", action="store_true", help="log in to the stores, tell how, and log out again")
     what.add_argument("--check", action="store_true", help="tell what is wrong with stores and channels; write nothing")
@@ -124,6 +125,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     found.messages |= found.message_ids
     if found.full and not found.check:
         parser().error("--full goes with --check only")
+    found.simulate |= found.plan is not None
+    if found.plan == "-" and found.json:
+        parser().error("--plan - and --json cannot both have stdout")
     if found.verbose:
         found.warnings = found.verbose_ids = found.verbose_parse = True
     return found

@@ -30,6 +30,9 @@ SAVE_EVERY = 60.0  # seconds
 SAVE_AFTER = 5000  # steps; both bound what a kill costs: deletions made after it that come back
 
 
+Review = Callable[[Plan, Mapping[Side, Store], str, Callable[[BoxPlan], Heads]], None]  # also: the digest of msinfo
+
+
 @dataclass
 class Channel:
     """Two stores, opened, and the mailbox that remembers what was seen of them."""
@@ -45,6 +48,7 @@ class Channel:
     removals: Mapping[Side, Removal] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=lambda: Ledger(None))
     noted: Report | None = None  # is told of boxes, too
+    review: Review | None = None  # is shown the plan before anything is done, as the guard leaves it; raises to stop
 
     def sync(self) -> Summary:
         """Make both stores equal. With `simulate`: tell what that would take, and write nothing at all."""
@@ -67,6 +71,8 @@ class Channel:
             run = Run(self, plan, memory, cache, waits)
             run.tell_what_was_not_seen(planner)
             run.hold_mass_deletion()
+            if self.review:
+                self.review(run.plan, self.stores, self.msinfo.digest, run.heads)
             if self.options.simulate:
                 run.simulate()
             else:
@@ -85,10 +91,12 @@ class Run:
         self._stores, self._report, self._options = channel.stores, channel.report, channel.options
         self._msinfo, self._clock, self._cache = channel.msinfo, channel.clock, cache
         self._identify, self._removals = channel.identify, channel.removals
+        self._may_ask = not channel.options.simulate and channel.review is None  # else another plan would come of it
         self._remembering = Remembering(memory)
         self._results: dict[str, BoxResult | None] = {}  # of boxes in order; None: not finished
         self._emptied: dict[str, tuple[Side, ...]] = {}  # boxes that are to be removed, by what their last plan says
         self._saved_at, self._steps_since = channel.clock(), 0
+        self._read: dict[str, Heads] = {}  # for the review; to be told, too
 
     def tell_what_was_not_seen(self, planner: Planner) -> None:
         for boxname, side, failure in planner.unreadable:
@@ -115,7 +123,7 @@ class Run:
             return
         seen = {box.boxname: len(box.seen) for box in self.plan.boxes}
         deletion = MassDeletion(limit, guard.deletions(self.plan), guard.by_box(self.plan), seen)
-        if not self._options.simulate and self._report.may_delete(deletion):
+        if self._may_ask and self._report.may_delete(deletion):
             return
         self.plan = guarded
         self.summary.held = sum(deletion.counts.values())
@@ -132,9 +140,15 @@ class Run:
             outcomes: list[Outcome] = [BoxDone(box.boxname, box.rename.on, "rename")] if box.rename else []
             outcomes += [BoxDone(box.boxname, side, "create") for side in box.create]
             outcomes += [Done(change, step) for change in box.changes for step in change.steps]
-            self._tell(BoxResult(box, outcomes, self._heads(box)))
+            heads = self._read.pop(box.boxname) if box.boxname in self._read else self._heads(box)
+            self._tell(BoxResult(box, outcomes, heads))
         for box in self.plan.boxes:
             self._tell_removed(box, [BoxDone(box.boxname, side, "remove") for side in box.remove])
+
+    def heads(self, box: BoxPlan) -> Heads:
+        """The headers that `simulate` tells messages by."""
+        self._read[box.boxname] = self._heads(box)
+        return self._read[box.boxname]
 
     def carry_out(self, planner: Planner) -> None:
         """Do it. However it ends, what came true is remembered."""

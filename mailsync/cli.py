@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = _json(out) if "--json" in argv else Classic(out, err, colour=_colour(err))
         report.error(error, error.code)
         return error.code
-    report = _report(options, out, err)
+    report = _report(options, Out(None) if options.plan == "-" else out, err)
     code = _run(options, report)
     if out.lost:
         report.problem(f"not all output could be written: {out.lost.strerror}")

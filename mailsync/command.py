@@ -42,10 +42,12 @@ class Command:
     def run(self) -> int:
         if self._options.debug_config:
             self._report.config(config.dump(self._config))
-            if not self._names():
+            if not self._names() and not self._options.apply:
                 return 0
         for warning in self._config.warnings:
             self._report.note(warning)
+        if self._options.apply:
+            return self._apply()
         targets = list(dict.fromkeys(chain.from_iterable(map(self._named, self._names()))))
         channels = [target for target in targets if isinstance(target, Target)]
         places = [target for target in targets if isinstance(target, StoreConfig)]
@@ -56,6 +58,8 @@ class Command:
                 return self._test_auth(targets)
             case _ if self._options.check:
                 return self._each(targets, self._check)
+            case _ if self._options.plan and (len(channels) != 1 or places):
+                raise UsageError("--plan writes the plan of one channel", "Name one, and a file for each.")
             case [], [store]:
                 return self._list(store)
             case [channel], [store]:
@@ -121,6 +125,27 @@ class Command:
         with self._opener.store(replace(target, readonly=True)) as opened:
             check = Check({Side.A: opened}, self._runner.identify(), self._report, self._options.full)
             return 1 if check.store() else 0
+
+    def _apply(self) -> int:
+        """Carry out the plan of a file, with the options that it was made with."""
+        from . import review  # few runs need it
+
+        file = self._options.apply
+        written = review.read(file)
+        if written.channel not in self._config.channels:
+            raise UsageError(
+                f"the plan in {file} is of channel {written.channel}, which {self._path} does not define",
+                "Is it another configuration? -f names the one it was made with.",
+            )
+        target = Target(self._config.channels[written.channel], written.asked.only)
+        names = self._names()
+        if names and [target] != [one for name in names for one in self._named(name)]:
+            of = ":".join((written.channel, *written.asked.only))
+            raise UsageError(
+                f"the plan in {file} is of {of}, not of {' '.join(names)}", "Leave the name out: it is in the file."
+            )
+        review.check_given(self._options, written)
+        return self._each([target], self._runner.applying(written).sync)
 
     def _test_auth(self, targets: Sequence[StoreConfig | Target]) -> int:
         """One store that does not let us in does not keep the others from being tried. A channel stands for its own."""

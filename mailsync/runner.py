@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from datetime import time as time_of_day
+from typing import TYPE_CHECKING
 
-from .channel import Channel
+from .channel import Channel, Review
 from .config import ChannelConfig, Config, StoreConfig
 from .errors import MailsyncError, UsageError
 from .hooks import Changes as Changed
@@ -30,6 +31,9 @@ from .state import cache_file, kept_directory, ledger_file, run_lock
 from .stores import Store
 from .undo import undo
 
+if TYPE_CHECKING:
+    from .planfile import Written
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -48,6 +52,7 @@ class Runner:
     opener: Opener
     vault: Vault
     report: Report
+    written: Written | None = None  # the plan that is to be carried out: --apply
 
     def sync(self, target: Target) -> int:
         """Synchronize a channel, with its hooks. Returns the exit code."""
@@ -92,6 +97,11 @@ class Runner:
         with self._opened(target) as stores, self.msinfo(target) as msinfo:
             check = Check(stores, self.identify(), self.report, self.options.full, target.only)
             return 1 if check.channel(name, msinfo, options, cache_file(name, self._place(target))) else 0
+
+    def applying(self, written: Written) -> Runner:
+        """Makes runs as that plan was made."""
+        asked = {name: getattr(written.asked, name) for name in written.asked.options()}
+        return replace(self, options=Namespace(**{**vars(self.options), **asked}), written=written)
 
     # ---- what a run is made of ---------------------------------------------------------------------------------------
 
@@ -138,6 +148,7 @@ class Runner:
                 removals=removals,
                 ledger=ledger,
                 noted=noted,
+                review=self._review(target, options),
             )
             summary = run.sync()
         if not options.simulate:
@@ -178,6 +189,15 @@ class Runner:
         with self.opener.store(config) as opened:
             yield opened.mapped(target.channel.map) if side is Side.B else opened
 
+    def _review(self, target: Target, options: Options) -> Review | None:
+        if not (self.options.plan or self.written):
+            return None
+        from . import review  # few runs need it
+
+        if self.written:
+            return review.Compare(self.options.apply, self.written, target.channel)
+        return review.Keep(self.options.plan, target.channel, review.asked(self.options, target.only, options.oldest))
+
     def _kept(self, target: Target) -> Kept:
         return Kept(kept_directory(target.channel.name, self._place(target)))
 
@@ -198,7 +218,7 @@ class Runner:
             allow_mass_delete=options.allow_mass_delete,
             only=target.only,
             exclude=channel.exclude,
-            oldest=_oldest(channel, time.time()),
+            oldest=self.written.asked.oldest if self.written else _oldest(channel, time.time()),
             changed=_changed(channel, push=options.push, pull=options.pull),
         )
 

@@ -17,7 +17,7 @@ PURE = {
     "config.sense", "config.source", "config.values",
     "drivers.contract", "drivers.flags", "drivers.mboxtext", "drivers.memory", "msinfo.text", "outstanding",
     "drivers.imap.account", "drivers.imap.answers", "drivers.imap.providers", "drivers.imap.sasl", "drivers.imap.sets",
-    "drivers.imap.tokens", "drivers.imap.utf7", "report.printable", "spelling", "policy", "renames",
+    "drivers.imap.tokens", "drivers.imap.utf7", "report.printable", "spelling", "policy", "renames", "planfile",
 }  # fmt: skip
 WORLD = {
     "os", "io", "socket", "ssl", "subprocess", "select", "fcntl", "pathlib", "shutil", "sqlite3", "rich", "imapclient",
@@ -31,7 +31,8 @@ LAYERS = [
     {"command"},
     {"runner"},
     {"channel", "check", "modes", "attempts", "undo"},
-    {"planner", "apply", "removal", "moving", "copying", "waiting"},
+    {"planner", "apply", "removal", "moving", "copying", "waiting", "review"},
+    {"planfile"},
     {"arguments", "report", "look"},
     {"opening", "auth"},
     {"stores", "state", "secrets", "hooks"},

@@ -139,9 +139,10 @@ class Classic:
                             done_as = "moved" if step.near and step.near.goes else "copied"
                             yield self._message(result, "copyfail" if mark(step) in failed else done_as, arrow, step)
         if self.details:
-            for step in done:
-                if isinstance(step, SetFlags):
-                    yield self._message(result, "flags", "->" if step.on is Side.B else "<-", step)
+            for on, arrow in ((Side.A, "<-"), (Side.B, "->")):
+                for step in done:
+                    if isinstance(step, SetFlags) and step.on is on:
+                        yield self._message(result, "flags", arrow, step)
 
     def _departures(self, result: BoxResult) -> Iterator[str]:
         gone = [step for step in result.done() if isinstance(step, Delete) and step.why is not Why.MOVED]

@@ -66,7 +66,7 @@ class JsonLines:
     def _step(self, result: BoxResult, step: Step, failure: Failure | None) -> None:
         kind, store, details = self._of(step)
         head = result.heads.get((step.to.other if isinstance(step, Copy) else step.on, step.entry.uid))
-        self._tell(kind, box=result.plan.boxname, store=store, **details, **_head(head), **_failure(failure))
+        self._tell(kind, box=result.plan.boxname, store=store, **details, **head_values(head), **_failure(failure))
 
     def _of(self, step: Step) -> tuple[str, str, dict[str, Value]]:
         details: dict[str, Value] = {"id": step.entry.id}
@@ -100,7 +100,7 @@ class JsonLines:
         if listed.listing:
             for entry in listed.listing.entries:
                 head = listed.heads.get((Side.A, entry.uid))
-                self._tell("message", box=listed.boxname, id=entry.id, flags=sorted(entry.flags), **_head(head))
+                self._tell("message", box=listed.boxname, id=entry.id, flags=sorted(entry.flags), **head_values(head))
 
     def may_delete(self, deletion: MassDeletion) -> bool:
         return False
@@ -178,7 +178,7 @@ def _failure(failure: Failure | None) -> dict[str, Value]:
     return {"ok": True} if failure is None else {"ok": False, "error": failure.why, "hint": failure.hint}
 
 
-def _head(head: Head | None) -> dict[str, Value]:
+def head_values(head: Head | None) -> dict[str, Value]:
     if head is None:
         return {}
     return {
