@@ -35,8 +35,12 @@ class WideLaws(Laws):
     @initialize(holds=HOLDS, a=DELETIONS, b=DELETIONS, pairs=PAIRS)
     def begin(self, holds: Holds, a: Deletion = EXPUNGE, b: Deletion = EXPUNGE, pairs: Pairs = ()) -> None:
         self.world = self.make(holds)
-        self.world.deletion = {Side.A: a, Side.B: b}
+        self.world.deletion = {side: self.placed(side, deletion) for side, deletion in ((Side.A, a), (Side.B, b))}
         self.world.pairs = pairs
+
+    def placed(self, side: Side, deletion: Deletion) -> Deletion:
+        """Each store has a trash of its own."""
+        return Deletion(deletion.mark, self.world.prefix[side] + deletion.trash) if deletion.trash else deletion
 
     def make(self, holds: Holds) -> World:
         memory = {Side.A: Memory(), Side.B: Memory(new_box=lambda: MemoryBox(holds=holds))}
@@ -158,7 +162,7 @@ class WideLaws(Laws):
 
     def in_trash(self, side: Side) -> set[str]:
         world = self.world
-        trash = Mailbox(TRASH)
+        trash = Mailbox(world.deletion[side].trash)
         if world.drivers[side].find(trash) is None:
             return set()
         [(_, listing)] = world.drivers[side].listings([Wanted(trash)], identify(world.kind))
