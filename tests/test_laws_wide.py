@@ -149,6 +149,10 @@ class WideLaws(Laws):
     def doubled(self, side: Side) -> list[Where]:
         return [] if self.world.deletion[side].mark else super().doubled(side)
 
+    def ambiguous(self) -> set[Where]:
+        """Further copies that differ in their flags stay on a side that only marks."""
+        return {where for side in Side if self.world.deletion[side].mark for where in Laws.doubled(self, side)}
+
     def check_nothing_lost(self, before: dict[Side, set[Where]]) -> None:
         """What a run has deleted is kept, or in the trash; a draft that was saved again is not put into the trash."""
         super().check_nothing_lost(before)
