@@ -30,7 +30,7 @@ def check(plan: Plan, sights: Mapping[Side, Sight], allowed: int | None) -> None
     seen = sum(len(box.seen) for box in plan.boxes)
     for side in Side:
         sight, found = sights[side], sum(box.found[side] for box in plan.boxes)
-        if not seen or found or (allowed is not None and allowed >= seen):
+        if not seen or found or (allowed is not None and allowed >= seen) or _holds_moved(plan, side):
             continue
         if not sight.lists:
             raise Replaced(
@@ -44,6 +44,18 @@ def check(plan: Plan, sights: Mapping[Side, Sight], allowed: int | None) -> None
                 " mailboxes are not known to be the same ones; nothing was done",
                 f"Is it the right store? If its mail is truly to go: --allow-mass-delete={seen}",
             )
+
+
+def _holds_moved(plan: Plan, side: Side) -> bool:
+    """True if a message that was seen in one mailbox is now in another one of this store."""
+    seen = {key for box in plan.boxes for key in box.seen}
+    steps = (
+        (step, change.key)
+        for box in plan.boxes
+        for change in box.changes
+        for step in (*change.steps, *(held.step for held in change.held))
+    )
+    return any(isinstance(step, Copy) and step.to is side.other and key in seen for step, key in steps)
 
 
 def limit(plan: Plan, most: MaxDelete, allowed: int | None) -> int:

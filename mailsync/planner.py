@@ -167,6 +167,8 @@ class Planner:
     ) -> tuple[Rename, ...]:
         boxes: dict[Boxname, renames.Lone] = {}
         for boxname, found in listed.items():
+            if self._is_inbox(boxname):
+                continue
             [side] = todo[boxname]
             policy = self._side_policy(side.other, missing=True)
             seen = memory.get(boxname, {})
@@ -320,11 +322,15 @@ class Planner:
 
     def _may_go(self, plan: BoxPlan) -> bool:
         """-D: the box is empty on both sides, or will be."""
-        if not (self.options.remove_empty and self.options.delete) or plan.boxname.upper() == "INBOX":
+        if not (self.options.remove_empty and self.options.delete) or self._is_inbox(plan.boxname):
             return False
         if any(side.refuses or side.spares for side in plan.sides.values()):
             return False
         return plan.complete and not plan.remains and not any(plan.held())
+
+    def _is_inbox(self, boxname: Boxname) -> bool:
+        """True if one of the stores calls it INBOX: that is never renamed or removed."""
+        return any(store.is_inbox(boxname) for store in self.stores.values())
 
     def _policy(self, missing: frozenset[Side]) -> BoxPolicy:
         options = self.options

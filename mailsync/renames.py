@@ -55,7 +55,7 @@ def _is_same(gone: Lone, fresh: Lone) -> bool:
 
 
 def _fits(one: Rename, sure: Mapping[tuple[Side, Boxname], Rename], names: Iterable[Boxname]) -> bool:
-    if one.new in names or one.old.upper() == "INBOX" or one.new.upper() == "INBOX":
+    if one.new in names:
         return False
     return all(
         (other := sure.get((one.on, below))) is not None and other.new == one.new + below[len(one.old) :]

@@ -11,7 +11,7 @@ from .drivers.contract import Box, Driver
 from .errors import StoreError
 from .mapping import MappedNames, NoPartner, Renaming
 from .model import BoxInfo, Boxname, Failure, Mailbox
-from .names import BadName, Names, Patterns
+from .names import BadName, Names, Patterns, is_inbox
 from .spec import server_part
 
 
@@ -98,6 +98,9 @@ class Store:
         """True for the mailbox in which this store keeps what was deleted: it is in no channel."""
         trash = self.config.delete.trash
         return bool(trash) and self.mailbox(boxname) == trash
+
+    def is_inbox(self, boxname: Boxname) -> bool:
+        return is_inbox(boxname) or is_inbox(self.mailbox(boxname))
 
     def find(self, boxname: Boxname) -> BoxInfo | None:
         return self.driver.find(self.mailbox(boxname))

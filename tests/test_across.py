@@ -237,3 +237,19 @@ def test_message_is_moved_once_where_two_boxes_have_it() -> None:
 
     assert [0, 1, 1] == [len(world.messages(Side.B, box)) for box in ("x", "y", "z")]
     assert [] == world.plan()
+
+
+def test_store_in_which_all_messages_were_moved_is_the_one_that_was_seen() -> None:
+    """No record says so, but no other store has these messages."""
+    world = World()
+    mails = [Mail("m1", "one"), Mail("m2", "two")]
+    for mail in mails:
+        world.deliver(Side.A, "x", mail)
+    world.sync()
+    for mail, uid in zip(mails, world.messages(Side.A, "x"), strict=True):
+        world.deliver(Side.A, "y", mail)
+        world.delete(Side.A, "x", uid)
+
+    world.sync()
+
+    assert {"x": 0, "y": 2} == {box: len(world.messages(Side.B, box)) for box in ("x", "y")}

@@ -1,8 +1,9 @@
-"""The laws on real mailboxes: pairs of formats, msinfo as a file."""
+"""The laws on real mailboxes: pairs of formats, msinfo as a file, what is deleted kept in Maildirs."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from mailsync.drivers.local import LocalStore
+from mailsync.kept import Kept
 from mailsync.model import Holds, Side
 
 from .test_laws import Laws
+from .test_laws_wide import WideLaws
 from .world import World
 
 PAIRS = [("maildir", "mbox"), ("mbox", "mh"), ("mh", "maildir"), ("maildir", "maildir"), ("mbox", "mbox")]
@@ -23,6 +26,11 @@ def test_laws_on(a: str, b: str) -> None:
     check_laws(a, b, max_examples=25)
 
 
+@pytest.mark.parametrize(("a", "b"), PAIRS)
+def test_wide_laws_on(a: str, b: str) -> None:
+    check_wide_laws(a, b, max_examples=12)
+
+
 @pytest.mark.torture
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("a", "b"), PAIRS)
@@ -30,22 +38,42 @@ def test_laws_in_many_histories_on(a: str, b: str) -> None:
     check_laws(a, b, max_examples=1000)
 
 
-def check_laws(a: str, b: str, max_examples: int) -> None:
-    formats = {Side.A: a, Side.B: b}
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("a", "b"), PAIRS)
+def test_wide_laws_in_many_histories_on(a: str, b: str) -> None:
+    check_wide_laws(a, b, max_examples=1000)
 
+
+def check_laws(a: str, b: str, max_examples: int) -> None:
     class RealLaws(Laws):
         def make(self, holds: Holds) -> World:
-            home = Path(self.dir) / "home"
-            home.mkdir()
-            prefix = {side: f"{side.value}/" for side in Side}
-            stores = {
-                side: LocalStore(
-                    str(home), patterns=(f"{side.value}/*",), format=formats[side], fsync=False, environ=os.environ
-                )
-                for side in Side
-            }
-            msinfo = LocalStore(str(home), patterns=("msinfo",), format="mbox", fsync=False, environ=os.environ)
-            return World({**stores}, msinfo, self.dir / "cache.sqlite", prefix=prefix)
+            return real_world(self.dir, {Side.A: a, Side.B: b})
 
-    histories = settings(max_examples=max_examples, stateful_step_count=20, deadline=None)
-    run_state_machine_as_test(RealLaws, settings=histories)
+    run_state_machine_as_test(RealLaws, settings=histories(max_examples))
+
+
+def check_wide_laws(a: str, b: str, max_examples: int) -> None:
+    class RealWideLaws(WideLaws):
+        def make(self, holds: Holds) -> World:
+            world = real_world(self.dir, {Side.A: a, Side.B: b})
+            world.kept = Kept(self.dir / "kept")
+            return world
+
+    run_state_machine_as_test(RealWideLaws, settings=histories(max_examples))
+
+
+def histories(max_examples: int) -> settings:
+    return settings(max_examples=max_examples, stateful_step_count=20, deadline=None)
+
+
+def real_world(directory: Path, formats: Mapping[Side, str]) -> World:
+    home = directory / "home"
+    home.mkdir()
+    stores = {side: store(home, f"{side.value}/*", formats[side]) for side in Side}
+    prefix = {side: f"{side.value}/" for side in Side}
+    return World({**stores}, store(home, "msinfo", "mbox"), directory / "cache.sqlite", prefix=prefix)
+
+
+def store(home: Path, pattern: str, format: str) -> LocalStore:
+    return LocalStore(str(home), patterns=(pattern,), format=format, fsync=False, environ=os.environ)

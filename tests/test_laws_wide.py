@@ -36,8 +36,12 @@ class WideLaws(Laws):
     @initialize(holds=HOLDS, a=DELETIONS, b=DELETIONS, pairs=PAIRS)
     def begin(self, holds: Holds, a: Deletion = EXPUNGE, b: Deletion = EXPUNGE, pairs: Pairs = ()) -> None:
         self.world = self.make(holds)
-        self.world.deletion = {Side.A: a, Side.B: b}
+        self.world.deletion = {side: self.placed(side, deletion) for side, deletion in ((Side.A, a), (Side.B, b))}
         self.world.pairs = pairs
+
+    def placed(self, side: Side, deletion: Deletion) -> Deletion:
+        """Each store has a trash of its own."""
+        return Deletion(deletion.mark, self.world.prefix[side] + deletion.trash) if deletion.trash else deletion
 
     def make(self, holds: Holds) -> World:
         memory = {Side.A: Memory(), Side.B: Memory(new_box=lambda: MemoryBox(holds=holds))}
@@ -148,6 +152,14 @@ class WideLaws(Laws):
         if not self.world.pairs:
             super().check_mirrored()
 
+    def ambiguous(self) -> set[Where]:
+        """What is marked anywhere, where a side only marks: its move is not carried out."""
+        if not any(deletion.mark for deletion in self.world.deletion.values()):
+            return set()
+        copies = [copy for side in Side for copy in self.world.copies(side)]
+        marked = {digest for _, digest, flags in copies if DELETED in flags}
+        return {(box, digest) for box, digest, _ in copies if digest in marked}
+
     def check_nothing_lost(self, before: dict[Side, set[Where]]) -> None:
         """What a run has deleted is kept, or in the trash; a draft that was saved again is not put into the trash."""
         now = self.on_each_side()
@@ -165,7 +177,7 @@ class WideLaws(Laws):
 
     def in_trash(self, side: Side) -> set[str]:
         world = self.world
-        trash = Mailbox(TRASH)
+        trash = Mailbox(world.deletion[side].trash)
         if world.drivers[side].find(trash) is None:
             return set()
         [(_, listing)] = world.drivers[side].listings([Wanted(trash)], identify(world.kind))

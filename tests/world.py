@@ -38,7 +38,7 @@ from mailsync.msinfo import text
 from mailsync.msinfo.mailbox import Msinfo
 from mailsync.plan import BoxDone, Done
 from mailsync.planner import Options
-from mailsync.removal import removals_of
+from mailsync.removal import KEEP_DAYS, removals_of
 from mailsync.report import BoxResult, Report
 from mailsync.report.jsonlines import JsonLines
 from mailsync.stores import Store, over
@@ -229,6 +229,7 @@ class World:
     deletion: dict[Side, Deletion] = field(default_factory=lambda: dict.fromkeys(Side, Deletion()))
     pairs: tuple[tuple[str, str], ...] = ()  # what side B calls otherwise
     kept: Kept | None = None  # where what was deleted is kept
+    servers: frozenset[Side] = frozenset()  # the sides that are on one
     unreadable: set[tuple[Side, Mailbox, Uid]] = field(default_factory=set)
     clock: Iterator[int] = field(default_factory=lambda: count(1_700_000_000))
 
@@ -304,13 +305,13 @@ class World:
             options,
             cache,
             lambda: float(next(self.clock)),
-            removals_of(stores, run, None) if run else {},
+            removals_of(stores, run, KEEP_DAYS) if run else {},
         )
 
     def stores(self, switch: Switch) -> dict[Side, Store]:
         def store(side: Side) -> Store:
-            prefix = self.prefix[side]
-            config = StoreConfig(side.value, patterns=(f"{prefix}*",), prefix=prefix, delete=self.deletion[side])
+            prefix, server = self.prefix[side], "{server}" if side in self.servers else ""
+            config = StoreConfig(side.value, server, "", (f"{prefix}*",), prefix, delete=self.deletion[side])
             hidden = {(mailbox, uid) for on, mailbox, uid in self.unreadable if on is side}
             return over(config, Cut(self.drivers[side], switch, hidden))
 
@@ -328,7 +329,16 @@ class World:
         prefix = {side: self.prefix[side.other] for side in Side}
         deletion = {side: self.deletion[side.other] for side in Side}
         pairs = tuple((there, here) for here, there in self.pairs)
-        return replace(self, drivers=turned, unreadable=hidden, prefix=prefix, deletion=deletion, pairs=pairs)
+        servers = frozenset(side.other for side in self.servers)
+        return replace(
+            self,
+            drivers=turned,
+            unreadable=hidden,
+            prefix=prefix,
+            deletion=deletion,
+            pairs=pairs,
+            servers=servers,
+        )
 
     def turn_of_original(self) -> None:
         """5.2.7 saves the memory: it knows of ids alone."""
