@@ -158,7 +158,7 @@ class Apply:
                 yield from self._all_failed(box, _tasks(box), replace(failure, gone=True))  # told once is enough
                 return
         culprits = [task for task in _tasks(box) if mark(task[1]) in care.culprits]
-        yield from self._all_failed(box, culprits, Failure(box.boxname, BROKE_TWICE))
+        yield from self._all_failed(box, culprits, Failure(box.boxname, BROKE_TWICE, shared=True))
         tasks = [task for task in _tasks(box) if mark(task[1]) not in care.culprits]
         near = [task for task in _of(Copy, tasks) if task[1].near]
         tasks = [task for task in tasks if not (isinstance(task[1], Copy) and task[1].near)]

@@ -63,7 +63,7 @@ def events(ran: Ran) -> Counter[Told]:
                 event |= {"of": event["store"]}
             kept = {name: event[name] for name in ("box", "of", "id", "flags", "add", "remove") if name in event}
             why = {"held" if event["event"] == "held" else "why": event["why"]} if "why" in event else {}
-            old = {"from_box": event["from"]} if "from" in event else {}
+            old = {"from_box": event["from_box"]} if "from_box" in event else {}
             assert event.get("ok", True), json.dumps(event)
             found[_told({"step": step} | kept | why | old)] += 1
     return found

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from ..model import Appended, Failure, Flags, Message, Uid
 from .contract import Box
-from .files import FileError, LineEnds, failure, remove, sync_directory, why, write_all
+from .files import FileError, LineEnds, failure, refusal, remove, sync_directory, write_all
 
 BATCH = 500  # messages made durable together, or
 BATCH_BYTES = 32 * 1024 * 1024
@@ -142,7 +142,7 @@ def _stage(message: Message, temporary: Callable[[], str], fsync: bool) -> Stage
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as err:
-        return Failure(message.uid, why(err))
+        return refusal(message.uid, err)
     staged = Staged(message.uid, message.flags, path, 0, 0, fd)
     try:
         count = LineEnds()
@@ -160,7 +160,7 @@ def _stage(message: Message, temporary: Callable[[], str], fsync: bool) -> Stage
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     except FileError as err:
         staged.discard()
-        return Failure(message.uid, why(err))
+        return refusal(message.uid, err)
     except BaseException:
         staged.discard()
         raise
@@ -176,7 +176,7 @@ def _settle(
     try:
         placed: Iterator[Uid | Failure] = iter(place(ready) if ready else ())
     except OSError as err:
-        placed = iter([Failure(staged.source, why(err)) for staged in ready])
+        placed = iter([refusal(staged.source, err) for staged in ready])
     answers: list[Appended | Failure] = []
     for staged in synced:
         if isinstance(staged, Failure):
@@ -197,5 +197,5 @@ def _synced(staged: Staged | Failure) -> Staged | Failure:
             staged.sync()
         except OSError as err:
             staged.discard()
-            return Failure(staged.source, why(err))
+            return refusal(staged.source, err)
     return staged

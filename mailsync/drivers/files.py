@@ -13,7 +13,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..model import Failure, Head, Identify, Measured, Message, MessageId, Uid
@@ -45,6 +45,12 @@ class FileError(OSError):
     """
 
 
+# What is wrong with the disk or with us, and not with one message.
+_OF_ALL = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENODEV}
+)
+
+
 def why(error: OSError) -> str:
     """For a Failure or BoxError."""
     text = error.strerror or str(error)
@@ -52,7 +58,12 @@ def why(error: OSError) -> str:
 
 
 def failure(uid: Uid, error: OSError) -> Failure:
-    return Failure(uid, why(error), gone=isinstance(error, FileNotFoundError))
+    return replace(refusal(uid, error), gone=isinstance(error, FileNotFoundError))
+
+
+def refusal(uid: Uid, error: OSError) -> Failure:
+    """A message that cannot be written."""
+    return Failure(uid, why(error), shared=error.errno in _OF_ALL)
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from itertools import chain, islice
 
 from ..errors import BoxError
 from ..model import HIDDEN, Appended, Entry, Failure, FlagChange, Head, Holds, Identify, Known, Measured, Message, Uid
-from .files import FileError, measured, sync_directory, to_wire, why, write_all
+from .files import FileError, measured, refusal, sync_directory, to_wire, why, write_all
 from .locks import Lock
 from .mboxkept import State, keep, kept
 from .mboxscan import Contents, Edit, forget
@@ -227,7 +227,7 @@ class MboxBox:
                     raise
                 except FileError as err:
                     spool.cut(size)
-                    failed[len(pulled) - 1] = Failure(message.uid, why(err))
+                    failed[len(pulled) - 1] = refusal(message.uid, err)
                 if spool.size >= BATCH_BYTES:
                     break
             if len(failed) < len(pulled):
@@ -344,7 +344,7 @@ class MboxBox:
         elif err.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             directory = os.path.dirname(self._lock.path)
             hint = f"An mbox is changed through a second file beside it: let mailsync write to {directory}."
-        return Failure(uid, why(err), hint)
+        return Failure(uid, why(err), hint, shared=True)
 
 
 def _keep_news(fd: int, before: os.stat_result) -> None:

@@ -130,7 +130,7 @@ class OpenMh:
         try:
             return to._numbered(coming, to._take)
         except OSError as err:  # the sequences cannot be written
-            return [Failure(uid, files.why(err)) for uid in uids]
+            return [files.refusal(uid, err) for uid in uids]
 
     # ---- helpers -----------------------------------------------------------------------------------------------------
 

@@ -167,7 +167,9 @@ class Appender:
 
     def _measured(self, message: Message) -> Outgoing | Failure:
         if self._busy >= PATIENCE:
-            return Failure(message.uid, "the server is busy, and was asked often enough", "Try again later.")
+            return Failure(
+                message.uid, "the server is busy, and was asked often enough", "Try again later.", shared=True
+            )
         size = message.body.size(wire=True)
         if not size:
             return Failure(message.uid, "an empty message: servers do not take it", "Delete it, if it is of no use.")
@@ -175,7 +177,9 @@ class Appender:
             why = f"too large for the server, which takes {self._limit} bytes (APPENDLIMIT)"
             return Failure(message.uid, why, "A sizelimit in the channel leaves such messages out without an error.")
         if self._full is not None and size >= self._full:
-            return Failure(message.uid, "there is no room left on the server", "Delete mail there, or ask for more.")
+            return Failure(
+                message.uid, "there is no room left on the server", "Delete mail there, or ask for more.", shared=True
+            )
         attributes = b" %s %s" % (written(self._holds.of(message.flags)), internal_date(message.date))
         pieces: Iterable[bytes] = message.body.chunks(wire=True)
         if size > IN_MEMORY:
@@ -217,7 +221,8 @@ class Appender:
             return Failure(uid, str(end), alone=True)
         if end.code == b"OVERQUOTA":
             self._full = slot.size if self._full is None else min(self._full, slot.size)
-        return Failure(uid, f"refused by the server: {end}", answers.advice(end))
+        shared = end.code == b"OVERQUOTA" or seconds is not None
+        return Failure(uid, f"refused by the server: {end}", answers.advice(end), shared=shared)
 
     def _wait(self, seconds: float, end: Status, command: Command, *, pause: bool) -> None:
         """Once for all commands that were sent before: the server refuses them for the same reason."""
