@@ -18,16 +18,9 @@ from .report import Report
 from .report.classic import Classic
 from .report.out import Out
 from .report.progress import NoProgress, RichProgress
+from .stopping import Stopped
 
 STOPPED = MailsyncError("stopped; what was done until then is remembered")
-
-
-class Stopped(BaseException):
-    """SIGTERM or SIGHUP: end as Ctrl-C does, with what was done remembered."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.code = 128 + signum
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -44,7 +44,7 @@ LAYERS = [
     {"identity", "mapping", "names", "spec"},
     {"header"},
     {"addresses"},
-    {"model", "errors", "wording", "__init__"},
+    {"model", "errors", "wording", "stopping", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
