@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import time
 from _thread import RLock, get_ident  # threading would cost each run a millisecond
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 _stops: dict[int, Stop] = {}  # by thread
 

@@ -90,6 +90,27 @@ class Summary:
     failed: int = 0  # steps and boxes
     held: int = 0  # deletions held by the guard
 
+    def numbers(self) -> dict[str, int]:
+        """Both sides together."""
+        return {
+            "copied": sum(self.copied.values()),
+            "moved": sum(self.moved.values()),
+            "flagged": sum(self.flagged.values()),
+            "deleted": sum(self.deleted.values()),
+            "failed": self.failed,
+            "held": self.held,
+        }
+
+
+@dataclass(slots=True)
+class Ended:
+    """How the run of one of several channels ended."""
+
+    channel: str
+    code: int | None = None  # None: it did not begin
+    why: str = ""  # empty if it came to its end
+    summary: Summary = field(default_factory=Summary)  # as far as it came
+
 
 class Report(Protocol):
     """Whoever is told."""
