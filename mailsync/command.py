@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from itertools import chain
 
 from . import auth, config
@@ -15,7 +16,7 @@ from .drivers.imap.account import QUIET, Tell
 from .errors import LoginError, MailsyncError, UsageError, worst
 from .modes import compare, list_store
 from .opening import Opener
-from .report import Report
+from .report import Host, Report, Summary
 from .runner import Runner, Target, code_of
 from .secrets import Vault
 from .wording import did_you_mean
@@ -24,14 +25,14 @@ from .wording import did_you_mean
 class Command:
     """One command line, with its configuration."""
 
-    def __init__(self, options: Namespace, report: Report) -> None:
+    def __init__(self, options: Namespace, report: Host) -> None:
         self._options = options
         self._report = report
         home = os.path.expanduser("~")
         self._path = config.find(options.config, home)
         self._config = config.load(self._path)
-        self._vault = Vault(home, self._tell())
-        self._opener = Opener(home, os.environ, self._vault, self._tell())
+        self._vault = Vault(home, self._tell(report))
+        self._opener = Opener(home, os.environ, self._vault, self._tell(report))
         self._runner = Runner(self._config, options, self._opener, self._vault, report)
 
     def run(self) -> int:
@@ -54,9 +55,9 @@ class Command:
             case [channel], [store]:
                 return self._diff(channel, store)
             case _, [] if self._options.undo:
-                return self._each(channels, self._runner.undo)
+                return self._each(channels, Runner.undo)
             case _, []:
-                return self._each(channels, self._runner.sync)
+                return self._each(channels, Runner.sync)
         raise UsageError(
             f"{_many(len(channels), 'channel')} and {_many(len(places), 'store')} make no mode",
             "Name channels to synchronize, one store to list, or one channel and one of its stores to compare.",
@@ -81,19 +82,20 @@ class Command:
             identify = self._runner.identify()
             return code_of(compare(channel.name, opened, msinfo, identify, self._report, target.only))
 
-    def _each(self, targets: Sequence[Target], act: Callable[[Target], int]) -> int:
-        """One failing channel does not stop the others."""
+    def _each(self, targets: Sequence[Target], act: Callable[[Runner, Target], int]) -> int:
         self._ask_all(targets)
-        codes = []
-        for target in targets:
-            try:
-                codes.append(act(target))
-            except MailsyncError as error:
-                if len(targets) == 1:
-                    raise
-                self._report.error(error, error.code)
-                codes.append(error.code)
-        return worst(codes) or max(codes)  # an unknown box has no weight, but is no success either
+        if len(targets) == 1:
+            return act(self._runner, targets[0])
+        from .several import Job, Several  # with threads, which most runs do without
+
+        def job(target: Target) -> Job:
+            def run(report: Report, summary: Summary, turn: AbstractContextManager[object]) -> int:
+                opener = replace(self._opener, tell=self._tell(report))
+                return act(replace(self._runner, opener=opener, report=report, summary=summary, turn=turn), target)
+
+            return Job(str(target), self._opener.uses(target.channel, self._runner.stores_of(target)), run)
+
+        return Several(self._report, [job(target) for target in targets]).run()
 
     def _ask_all(self, targets: Sequence[Target]) -> None:
         """Have the secrets of all channels before the first of them is synchronized: then the user may go.
@@ -158,8 +160,8 @@ class Command:
         channels, places = ", ".join(self._config.channels), ", ".join(self._config.stores)
         return f"the channels {channels or '(none)'} and the stores {places or '(none)'}"
 
-    def _tell(self) -> Tell:
-        report, options = self._report, self._options
+    def _tell(self, report: Report) -> Tell:
+        options = self._options
 
         def told(text: str) -> None:
             report.note(text, asked=True)

@@ -43,6 +43,9 @@ class Target:
     channel: ChannelConfig
     only: tuple[str, ...] = ()  # patterns of boxnames; () = all
 
+    def __str__(self) -> str:
+        return ":".join((self.channel.name, *self.only))
+
 
 @dataclass(frozen=True, slots=True)
 class Runner:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import time
 from _thread import RLock, get_ident  # threading would cost each run a millisecond
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ class Stopped(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
+        self.signum = signum
         self.code = 128 + signum
 
 
@@ -53,6 +56,20 @@ class Stop:
     def close(self) -> None:
         os.close(self.bell)
         os.close(self._rope)
+
+
+@contextmanager
+def signals(handler: Callable[[int, FrameType | None], None], *signums: int) -> Iterator[None]:
+    """Let the handler have these; not one that is ignored, as nohup leaves it."""
+    before = {signum: signal.getsignal(signum) or signal.SIG_DFL for signum in signums}
+    for signum, other in before.items():
+        if other is not signal.SIG_IGN:
+            signal.signal(signum, handler)
+    try:
+        yield
+    finally:
+        for signum, other in before.items():
+            signal.signal(signum, other)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "mailsync"
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
 
 PURE = {
-    "across", "addresses", "mapping",
+    "across", "addresses", "chains", "mapping",
     "differ", "errors", "groups", "guard", "header", "identity", "model", "names", "plan", "remember",
     "spec", "wording", "config.blocks", "config.grammar", "config.keys", "config.meaning", "config.rings",
     "config.sense", "config.source", "config.values",
@@ -29,6 +29,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"command"},
+    {"several"},
     {"runner"},
     {"channel", "modes", "attempts", "undo"},
     {"planner", "apply", "removal", "moving", "copying", "waiting"},
@@ -38,7 +39,7 @@ LAYERS = [
     {"msinfo", "cache", "ledger", "kept"},
     {"drivers"},
     {"external"},
-    {"config", "guard", "differ", "across", "renames", "outstanding", "spelling"},
+    {"config", "guard", "chains", "differ", "across", "renames", "outstanding", "spelling"},
     {"remember", "groups", "policy"},
     {"plan"},
     {"identity", "mapping", "names", "spec"},

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import MailsyncError
 from ..model import DELETED, Boxname, Failure, Head, Listing, MessageId, Side, Uid
 from ..plan import BoxDone, BoxPlan, Copy, Delete, Done, Failed, Outcome, SetFlags, Step
+
+if TYPE_CHECKING:
+    from .turns import Post, Turns
 
 Heads = Mapping[tuple[Side, Uid], Head]
 
@@ -155,6 +158,16 @@ class Report(Protocol):
         """-dc: the configuration as it was understood."""
 
     def end(self, summary: Summary) -> None: ...
+
+
+class Host(Report, Protocol):
+    """The report of the whole program, whatever it does."""
+
+    def apart(self, channels: Sequence[str], post: Post) -> Turns:
+        """A report like this one for each of several channels that run at the same time."""
+
+    def ended(self, channels: Sequence[Ended], code: int) -> None:
+        """All of them have ended. `code`: the exit code."""
 
 
 def needs_head(step: Step, why_held: str, details: bool) -> bool:
