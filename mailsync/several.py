@@ -93,8 +93,8 @@ class Several:
                 continue
             try:
                 call()
-            except Stopped as stopped:
-                self._stop(stopped.signum)
+            except Stopped:
+                pass
             except BaseException as err:
                 fault = fault or err
                 self._stop(signal.SIGTERM)
@@ -111,9 +111,10 @@ class Several:
         self._threads.remove(thread)
 
     def _signalled(self, signum: int, frame: FrameType | None) -> None:
+        """At once: what the channels say may come faster than it can be told."""
+        self._stop(signum)
         if self._turns.asking:
             raise Stopped(signum)  # nobody waits for an answer any more
-        self._calls.put(partial(self._stop, signum))
 
     def _stop(self, signum: int) -> None:
         self._signum = self._signum or signum

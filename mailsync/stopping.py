@@ -26,7 +26,6 @@ class Stopped(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
-        self.signum = signum
         self.code = 128 + signum
 
 
