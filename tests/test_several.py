@@ -594,6 +594,7 @@ def test_local_channels_are_stopped_between_two_messages(mails: Path, monkeypatc
 
     assert (130, 11, ["third: stopped", "mail: not begun"]) == (ran.code, next(steps), summary_of(ran))
     assert 10 == (mails / ".msinfo-third").read_bytes().count(b"\n<")
+    assert 10 == (mails / ".msinfo-third").read_bytes().count(b"\n<")
     assert ["third: 3 copied", "mail: 53 copied"] == summary_of(run("third", "mail"))
     assert 50 == len(ids(mails, "gone/many")["gone/many"]) == len(ids(mails, "old/many")["old/many"])
 
