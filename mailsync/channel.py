@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import guard, look
+from . import guard, look, stopping
 from .apply import Apply
 from .attempts import PATIENCE, Attempts
 from .cache import Cache
@@ -49,6 +49,7 @@ class Channel:
     ledger: Ledger = field(default_factory=lambda: Ledger(None))
     noted: Report | None = None  # is told of boxes, too
     review: Review | None = None  # is shown the plan before anything is done, as the guard leaves it; raises to stop
+    summary: Summary = field(default_factory=Summary)  # counts what is done, as it is told
 
     def sync(self) -> Summary:
         """Make both stores equal. With `simulate`: tell what that would take, and write nothing at all."""
@@ -87,7 +88,7 @@ class Run:
     def __init__(self, channel: Channel, plan: Plan, memory: Memory, cache: Cache, waiting: Waiting) -> None:
         self.plan = plan
         self._waiting, self._noted = waiting, channel.noted
-        self.summary = Summary()
+        self.summary = channel.summary
         self._stores, self._report, self._options = channel.stores, channel.report, channel.options
         self._msinfo, self._clock, self._cache = channel.msinfo, channel.clock, cache
         self._identify, self._removals = channel.identify, channel.removals
@@ -227,6 +228,7 @@ class Run:
                     self._report.step(one.plan.boxname, outcome)
                     self._steps_since += 1
                 one.outcomes.append(outcome)
+                stopping.check()
 
     def _finish(self, one: Attempts, planner: Planner, apply: Apply) -> None:
         """Note what the cache must know; tell the boxes in their order, each when it and all before it are done."""

@@ -7,27 +7,19 @@ import os
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from types import FrameType
 
 from . import arguments
-from .errors import MailsyncError, UsageError
-from .report import Report
+from .errors import MailsyncError, UsageError, unexpected
+from .report import Host
 from .report.classic import Classic
 from .report.out import Out
 from .report.progress import NoProgress, RichProgress
+from .stopping import Stopped, signals
 
 STOPPED = MailsyncError("stopped; what was done until then is remembered")
-
-
-class Stopped(BaseException):
-    """SIGTERM or SIGHUP: end as Ctrl-C does, with what was done remembered."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.code = 128 + signum
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,12 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(options: Namespace, report: Report) -> int:
+def _run(options: Namespace, report: Host) -> int:
     gc.set_threshold(100_000)  # listings are a million small values without cycles: 700 would walk them all the time
     try:
         from .command import Command  # with all that a run needs; --version and --help come at once
 
-        with _stopped_by_signals():
+        with signals(_stop, signal.SIGTERM, signal.SIGHUP):
             return Command(options, report).run()
     except MailsyncError as error:
         report.error(error, error.code)
@@ -66,34 +58,8 @@ def _run(options: Namespace, report: Report) -> int:
         report.error(STOPPED, stopped.code)
         return stopped.code
     except Exception as error:
-        report.error(_unexpected(error), 1)
+        report.error(unexpected(error), 1)
         return 1
-
-
-def _unexpected(error: Exception) -> MailsyncError:
-    if isinstance(error, MemoryError):
-        unexpected = MailsyncError("out of memory; what was done until then is remembered")
-    else:
-        unexpected = MailsyncError(
-            f"this is a bug in mailsync: {type(error).__name__}: {error}",
-            "Run it again with -d, and report all that it tells.",
-        )
-    unexpected.__cause__ = error
-    return unexpected
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise Stopped; not one that is ignored, as nohup leaves it."""
-    before = {signum: signal.getsignal(signum) or signal.SIG_DFL for signum in (signal.SIGTERM, signal.SIGHUP)}
-    for signum, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(signum, _stop)
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
@@ -107,7 +73,7 @@ def _fill_standard_streams() -> None:
     os.close(fd)
 
 
-def _report(options: Namespace, out: Out, err: Out) -> Report:
+def _report(options: Namespace, out: Out, err: Out) -> Host:
     if options.json:
         return _json(out, options.messages, options.warnings or options.debug, options.debug)
     return Classic(
@@ -129,7 +95,7 @@ def _ask(err: Out, question: str) -> str:
     return sys.stdin.readline()
 
 
-def _json(out: Out, details: bool = False, warnings: bool = False, debugging: bool = False) -> Report:
+def _json(out: Out, details: bool = False, warnings: bool = False, debugging: bool = False) -> Host:
     from .report.jsonlines import JsonLines  # with the library's json, which few runs want
 
     return JsonLines(out, details, warnings, debugging)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from itertools import chain
-from typing import TypeVar
 
 from . import auth, config
 from .arguments import USAGE
@@ -18,25 +17,23 @@ from .errors import LoginError, MailsyncError, UsageError, worst
 from .model import Side
 from .modes import compare, list_store
 from .opening import Opener
-from .report import Report
+from .report import Host, Report, Summary
 from .runner import Runner, Target, code_of
 from .secrets import Vault
 from .wording import did_you_mean
-
-T = TypeVar("T")
 
 
 class Command:
     """One command line, with its configuration."""
 
-    def __init__(self, options: Namespace, report: Report) -> None:
+    def __init__(self, options: Namespace, report: Host) -> None:
         self._options = options
         self._report = report
         home = os.path.expanduser("~")
         self._path = config.find(options.config, home)
         self._config = config.load(self._path)
-        self._vault = Vault(home, self._tell())
-        self._opener = Opener(home, os.environ, self._vault, self._tell())
+        self._vault = Vault(home, self._tell(report))
+        self._opener = Opener(home, os.environ, self._vault, self._tell(report))
         self._runner = Runner(self._config, options, self._opener, self._vault, report)
 
     def run(self) -> int:
@@ -57,7 +54,7 @@ class Command:
             case _ if self._options.test_auth:
                 return self._test_auth(targets)
             case _ if self._options.check:
-                return self._each(targets, self._check)
+                return self._check_all(targets)
             case _ if self._options.plan and (len(channels) != 1 or places):
                 raise UsageError("--plan writes the plan of one channel", "Name one, and a file for each.")
             case [], [store]:
@@ -65,9 +62,9 @@ class Command:
             case [channel], [store]:
                 return self._diff(channel, store)
             case _, [] if self._options.undo:
-                return self._each(channels, self._runner.undo)
+                return self._each(channels, Runner.undo)
             case _, []:
-                return self._each(channels, self._runner.sync)
+                return self._each(channels, Runner.sync)
         raise UsageError(
             f"{_many(len(channels), 'channel')} and {_many(len(places), 'store')} make no mode",
             "Name channels to synchronize, one store to list, or one channel and one of its stores to compare.",
@@ -92,29 +89,42 @@ class Command:
             identify = self._runner.identify()
             return code_of(compare(channel.name, opened, msinfo, identify, self._report, target.only))
 
-    def _each(self, targets: Sequence[T], act: Callable[[T], int]) -> int:
-        """One that fails does not stop the others."""
+    def _each(self, targets: Sequence[Target], act: Callable[[Runner, Target], int]) -> int:
         self._ask_all(targets)
-        codes = []
-        for target in targets:
-            try:
-                codes.append(act(target))
-            except MailsyncError as error:
-                if len(targets) == 1:
-                    raise
-                self._report.error(error, error.code)
-                codes.append(error.code)
-        return worst(codes) or max(codes)  # an unknown box has no weight, but is no success either
+        if len(targets) == 1:
+            return act(self._runner, targets[0])
+        from .several import Job, Several  # with threads, which most runs do without
 
-    def _ask_all(self, targets: Sequence[object]) -> None:
+        def job(target: Target) -> Job:
+            def run(report: Report, summary: Summary, turn: AbstractContextManager[object]) -> int:
+                opener = replace(self._opener, tell=self._tell(report))
+                return act(replace(self._runner, opener=opener, report=report, summary=summary, turn=turn), target)
+
+            return Job(str(target), self._opener.uses(target.channel, self._runner.stores_of(target)), run)
+
+        return Several(self._report, [job(target) for target in targets]).run()
+
+    def _ask_all(self, targets: Sequence[Target]) -> None:
         """Have the secrets of all channels before the first of them is synchronized: then the user may go.
 
         What a channel lacks is told when its turn comes.
         """
         for target in targets:
-            if isinstance(target, Target):
-                with suppress(LoginError):
-                    self._runner.ask(target, *self._runner.stores_of(target))
+            with suppress(LoginError):
+                self._runner.ask(target, *self._runner.stores_of(target))
+
+    def _check_all(self, targets: Sequence[StoreConfig | Target]) -> int:
+        """What hinders one check does not keep the others from being made."""
+        codes = []
+        for target in targets:
+            try:
+                codes.append(self._check(target))
+            except MailsyncError as error:
+                if len(targets) == 1:
+                    raise
+                self._report.error(error, error.code)
+                codes.append(error.code)
+        return worst(codes) or max(codes)
 
     def _check(self, target: StoreConfig | Target) -> int:
         if isinstance(target, Target):
@@ -145,7 +155,7 @@ class Command:
                 f"the plan in {file} is of {of}, not of {' '.join(names)}", "Leave the name out: it is in the file."
             )
         review.check_given(self._options, written)
-        return self._each([target], self._runner.applying(written).sync)
+        return self._each([target], lambda runner, one: runner.applying(written).sync(one))
 
     def _test_auth(self, targets: Sequence[StoreConfig | Target]) -> int:
         """One store that does not let us in does not keep the others from being tried. A channel stands for its own."""
@@ -201,8 +211,8 @@ class Command:
         channels, places = ", ".join(self._config.channels), ", ".join(self._config.stores)
         return f"the channels {channels or '(none)'} and the stores {places or '(none)'}"
 
-    def _tell(self) -> Tell:
-        report, options = self._report, self._options
+    def _tell(self, report: Report) -> Tell:
+        options = self._options
 
         def told(text: str) -> None:
             report.note(text, asked=True)

@@ -78,6 +78,19 @@ class Lost(BoxError):
     """
 
 
+def unexpected(error: Exception) -> MailsyncError:
+    """What to say of an error that nobody has thought of."""
+    if isinstance(error, MemoryError):
+        said = MailsyncError("out of memory; what was done until then is remembered")
+    else:
+        said = MailsyncError(
+            f"this is a bug in mailsync: {type(error).__name__}: {error}",
+            "Run it again with -d, and report all that it tells.",
+        )
+    said.__cause__ = error
+    return said
+
+
 # Several channels in one run: the worst exit code, in this order of weight.
 WEIGHT = (8, 6, 9, 7, 5, 4, 1)
 

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
+from . import stopping
+
 GRACE = 5.0  # seconds that a command has to clean up
 TICK = 0.2  # seconds between looks whether it has ended
 WHOLE_PIPE = 2**20  # bytes; so much can be in a pipe, as systems come
@@ -109,6 +111,7 @@ def _hear(process: subprocess.Popen[bytes], said: Sequence[_Said], until: float)
         for one in said:
             streams.register(one.stream, selectors.EVENT_READ, one)
         while process.poll() is None and time.monotonic() < until:
+            stopping.check()
             if not streams.get_map():
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(TICK)

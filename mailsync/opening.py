@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from .chains import Login, Uses
 from .config.values import ChannelConfig, StoreConfig
 from .drivers.contract import Driver
 from .drivers.imap.account import QUIET, Account, Tell
 from .drivers.local import LocalStore
+from .drivers.places import INBOX as LOCAL_INBOX
+from .drivers.places import MH_INBOX, Places
+from .errors import BoxError, StoreError
 from .model import Mailbox
 from .names import Names, Patterns
 from .secrets import Vault, same_account
@@ -102,8 +106,38 @@ class Opener:
             return self._file(msinfo)
         return f"{{{spec.host.lower()}:{Account(spec).port}/user={spec.user or ''}}}{spec.mailbox}"
 
+    def uses(self, channel: ChannelConfig, stores: Sequence[StoreConfig]) -> Uses:
+        """What a channel, of which these are the stores, will work with. Opens nothing."""
+        logins = {_login(store.server, store.tunnel) for store in stores if store.server}
+        msinfo, place = parse(channel.msinfo), self.place(channel.msinfo)
+        if not isinstance(msinfo, Remote):
+            place = os.path.realpath(place)
+        elif not same_account(msinfo, stores):
+            logins.add(_login(channel.msinfo))
+        paths = (path for store in stores if not store.server for path in self._paths(store))
+        return Uses(frozenset(logins), frozenset(map(os.path.realpath, paths)), place)
+
+    def _paths(self, config: StoreConfig) -> Iterable[str]:
+        """Below these lies all mail of a local store."""
+        texts = patterns_of(config)
+        places = Places(self.home, texts, config.format, self.environ)
+        named = [LOCAL_INBOX] if Patterns(texts).matches(LOCAL_INBOX) else []
+        named += [MH_INBOX] if MH_INBOX in (text.lower() for text in texts) else []
+        named += [Mailbox(config.delete.trash)] if config.delete.trash else []
+        try:
+            return [*(root.path for root in places.roots(texts)), *(places.place(name).path for name in named)]
+        except (StoreError, BoxError):
+            return [self.home]  # it will not be opened; if it is, it may be anywhere
+
     def _file(self, name: str) -> str:
         return name and os.path.join(self.home, os.path.expanduser(name))
+
+
+def _login(server: str, tunnel: str = "") -> Login:
+    """Only its command tells where a tunnel leads."""
+    remote = parse(server)
+    assert isinstance(remote, Remote)  # the configuration was checked
+    return (f"tunnel {tunnel}" if tunnel else f"{remote.host.lower()}:{Account(remote).port}"), remote.user
 
 
 def _bare(remote: Remote) -> Remote:

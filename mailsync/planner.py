@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
-from . import across, differ, guard, look, renames, spelling
+from . import across, differ, guard, look, renames, spelling, stopping
 from .cache import Cache
 from .config.values import MaxDelete
 from .differ import Case, Recorded
@@ -127,6 +127,7 @@ class Planner:
         lone = dict.fromkeys(renames.lone(todo, memory) if self.options.delete else ())
         listed: dict[Boxname, look.Listings] = {}
         for boxname, found in look.listings(self.stores, todo, self.identify):
+            stopping.check()
             if isinstance(found, Failure):
                 failed[boxname] = found
             else:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from datetime import time as time_of_day
 from typing import TYPE_CHECKING
@@ -42,6 +42,9 @@ class Target:
     channel: ChannelConfig
     only: tuple[str, ...] = ()  # patterns of boxnames; () = all
 
+    def __str__(self) -> str:
+        return ":".join((self.channel.name, *self.only))
+
 
 @dataclass(frozen=True, slots=True)
 class Runner:
@@ -53,6 +56,8 @@ class Runner:
     vault: Vault
     report: Report
     written: Written | None = None  # the plan that is to be carried out: --apply
+    summary: Summary = field(default_factory=Summary)  # of one run, as far as it came
+    turn: AbstractContextManager[object] = field(default_factory=nullcontext)  # others may have the same msinfo
 
     def sync(self, target: Target) -> int:
         """Synchronize a channel, with its hooks. Returns the exit code."""
@@ -81,9 +86,9 @@ class Runner:
             with self._opened(target) as stores:
                 names = [channel.name, *(stores[side].name for side in Side), last.when]
                 self.report.begin("undo", names, simulate=self.options.simulate)
-                summary = undo(stores, last, self.identify(), self.report, simulate=self.options.simulate)
-                self.report.end(summary)
-        return code_of(summary)
+                undo(stores, last, self.identify(), self.report, self.summary, simulate=self.options.simulate)
+                self.report.end(self.summary)
+        return code_of(self.summary)
 
     def check(self, target: Target) -> int:
         """Look for what is wrong with the mail of a channel. Returns the exit code.
@@ -120,7 +125,7 @@ class Runner:
     @contextmanager
     def msinfo(self, target: Target) -> Iterator[Msinfo]:
         with self.opener.msinfo(target.channel, self.stores_of(target)) as (driver, mailbox):
-            yield Msinfo(driver, mailbox, target.channel.name, self.options.id_type)
+            yield Msinfo(driver, mailbox, target.channel.name, self.options.id_type, turn=self.turn)
 
     def identify(self) -> Identify:
         rule = identify(self.options.id_type)
@@ -149,6 +154,7 @@ class Runner:
                 ledger=ledger,
                 noted=noted,
                 review=self._review(target, options),
+                summary=self.summary,
             )
             summary = run.sync()
         if not options.simulate:
@@ -158,20 +164,20 @@ class Runner:
 
     def _between_hooks(self, target: Target, options: Options, hooks: Hooks) -> int:
         """post_sync runs after a run that failed, too; not after one that was stopped."""
-        from .report.changes import Changes, numbers  # few channels need it
+        from .report.changes import Changes  # few channels need it
 
-        changes, summary = Changes(), Summary()
+        changes = Changes()
         try:
-            summary = self._sync(target, options, changes)
-            code = code_of(summary)
+            code = code_of(self._sync(target, options, changes))
         except MailsyncError as error:
-            self._run_after(hooks, error.code, changes.events, numbers(summary))
+            self._run_after(hooks, error.code, changes.events)
             raise
-        failed = self._run_after(hooks, code, changes.events, numbers(summary))
+        failed = self._run_after(hooks, code, changes.events)
         return code or (1 if failed else 0)
 
-    def _run_after(self, hooks: Hooks, code: int, events: Changed, numbers: Mapping[str, int]) -> bool:
-        failures = hooks.after(code, events, numbers)
+    def _run_after(self, hooks: Hooks, code: int, events: Changed) -> bool:
+        new = {"new_a": self.summary.copied[Side.A], "new_b": self.summary.copied[Side.B]}
+        failures = hooks.after(code, events, self.summary.numbers() | new)
         for failure in failures:
             self.report.problem(str(failure), failure.hint)
         return bool(failures)

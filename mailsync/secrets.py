@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from _thread import RLock  # threading would cost each run a millisecond
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ TERMINAL = "/dev/tty"
 
 
 class Vault:
-    """The secrets of one run: each is fetched once, however many stores and msinfos want it.
+    """The secrets of one run: each is fetched once, however many stores, msinfos and threads want it.
 
     `patience`: seconds that a command gets.
     """
@@ -45,15 +46,17 @@ class Vault:
             self.of_msinfo(channel, stores).ask_now()
 
     def of_store(self, store: StoreConfig) -> Login:
-        if store.name not in self._logins:
-            self._logins[store.name] = Login(f"store {store.name}", _remote(store.server), store, self._outside)
-        return self._logins[store.name]
+        with self._outside.lock:
+            if store.name not in self._logins:
+                self._logins[store.name] = Login(f"store {store.name}", _remote(store.server), store, self._outside)
+            return self._logins[store.name]
 
     def of_msinfo(self, channel: ChannelConfig, stores: Iterable[StoreConfig]) -> Login:
         """For an msinfo on a server: its own secrets, or those of the store that logs in to the same account."""
-        if channel.name not in self._logins:
-            self._logins[channel.name] = self._new_of_msinfo(channel, list(stores))
-        return self._logins[channel.name]
+        with self._outside.lock:
+            if channel.name not in self._logins:
+                self._logins[channel.name] = self._new_of_msinfo(channel, list(stores))
+            return self._logins[channel.name]
 
     def _new_of_msinfo(self, channel: ChannelConfig, stores: Sequence[StoreConfig]) -> Login:
         remote = _remote(channel.msinfo)
@@ -108,9 +111,10 @@ class Login:
 
     def user(self) -> str:
         """As the specification says, else `user_cmd`, ~/.netrc, or asked. Empty: the certificate says who it is."""
-        if self._user is None:
-            self._user = self._found_user()
-        return self._user
+        with self._outside.lock:
+            if self._user is None:
+                self._user = self._found_user()
+            return self._user
 
     def password(self) -> str | None:
         """By `passwd`, `passwd_cmd`, `keyring`, ~/.netrc, or asked. None: a token or a certificate logs in."""
@@ -118,15 +122,18 @@ class Login:
             return None
         if self._password is None and self._by_certificate:
             return None
-        if self._password is None:
-            self._password = self._found_password()
-        return self._password.reveal()
+        with self._outside.lock:
+            if self._password is None:
+                self._password = self._found_password()
+            return self._password.reveal()
 
     def token(self, *, fresh: bool = False) -> str | None:
         """What `token_cmd` prints; `fresh` runs it again."""
         if not self._ways.token_cmd:
             return None
-        return self._outside.output(self._ways.token_cmd, f"token_cmd of {self._owner}", fresh=fresh).reveal().strip()
+        with self._outside.lock:
+            found = self._outside.output(self._ways.token_cmd, f"token_cmd of {self._owner}", fresh=fresh)
+            return found.reveal().strip()
 
     @property
     def _by_certificate(self) -> bool:
@@ -156,13 +163,14 @@ class Login:
 
 @dataclass
 class _Outside:
-    """Commands, files and the terminal, each asked once."""
+    """Commands, files and the terminal, each asked once, by whoever holds the lock."""
 
     home: str
     tell: Tell
     patience: float
+    lock: RLock = field(default_factory=RLock, repr=False)
     _outputs: dict[str, Secret | str] = field(default_factory=dict, repr=False)  # by command; a text: why not
-    _asked: dict[tuple[str, ...], Secret] = field(default_factory=dict, repr=False)
+    _asked: dict[tuple[str, ...], Secret | LoginError] = field(default_factory=dict, repr=False)
     _netrc: Mapping[str, tuple[str, Secret | None]] | None = field(default=None, repr=False)
 
     # ---- commands ------------------------------------------------------------------------------------------------
@@ -238,27 +246,39 @@ class _Outside:
     # ---- the terminal --------------------------------------------------------------------------------------------
 
     def ask_user(self, owner: str, host: str) -> str:
-        key = ("user", owner)
-        if key not in self._asked:
+        def ask() -> str:
             if not _has_terminal():
                 raise LoginError(
                     f"{owner}: no user is known for {host}, and there is no terminal to ask on",
                     f"Write it into the specification, as {{{host}/user=NAME}}, or set user_cmd.",
                 )
-            self._asked[key] = Secret(_typed(f"User for {owner} on {clean(host)}: ", "user", owner, echo=True).strip())
-        return self._asked[key].reveal()
+            return _typed(f"User for {owner} on {clean(host)}: ", "user", owner, echo=True).strip()
+
+        return self._once(("user", owner), ask).reveal()
 
     def ask_password(self, owner: str, remote: spec.Remote, user: str) -> Secret:
-        key = ("password", *_place(remote), user)
-        if key not in self._asked:
+        def ask() -> str:
             if not _has_terminal():
                 raise LoginError(
                     f"{owner}: no password is known for {user} on {remote.host}, and there is no terminal to ask on",
                     WAYS,
                 )
             prompt = f"Password for {clean(user)} on {clean(remote.host)} ({owner}): "
-            self._asked[key] = Secret(_typed(prompt, "password", owner, echo=False))
-        return self._asked[key]
+            return _typed(prompt, "password", owner, echo=False)
+
+        return self._once(("password", *_place(remote), user), ask)
+
+    def _once(self, key: tuple[str, ...], ask: Callable[[], str]) -> Secret:
+        """Who has given nothing is not asked again: in the middle of a run nobody may be there to answer."""
+        if key not in self._asked:
+            try:
+                self._asked[key] = Secret(ask())
+            except LoginError as err:
+                self._asked[key] = err
+        found = self._asked[key]
+        if isinstance(found, LoginError):
+            raise found
+        return found
 
 
 def _typed(prompt: str, what: str, owner: str, *, echo: bool) -> str:

@@ -14,9 +14,10 @@ from .report import Report, Restored, Summary
 from .stores import Store
 
 
-def undo(stores: Mapping[Side, Store], run: KeptRun, identify: Identify, report: Report, *, simulate: bool) -> Summary:
-    """What cannot be put back stays where it is kept, and is told."""
-    summary = Summary()
+def undo(
+    stores: Mapping[Side, Store], run: KeptRun, identify: Identify, report: Report, summary: Summary, *, simulate: bool
+) -> None:
+    """What cannot be put back stays where it is kept, and is told. `summary` counts."""
     for record in run.records():
         if not run.holds(record):
             continue
@@ -39,7 +40,6 @@ def undo(stores: Mapping[Side, Store], run: KeptRun, identify: Identify, report:
         summary.copied[record.side] += arrived
     if not simulate and not summary.failed:
         run.remove()
-    return summary
 
 
 @contextmanager

@@ -279,7 +279,10 @@ def test_quiet_says_only_what_happened(synced: Path) -> None:
 
     ran = run("-q", "mail", "second:nothing*", "mail")
 
-    assert ran.out == 'Synchronizing stores "md" <-> "old"...\ntwo: \n1 copied md->old.\n2 remain.\n'
+    assert ran.out == (
+        'Synchronizing stores "md" <-> "old"...\ntwo: \n1 copied md->old.\n2 remain.\n'
+        "mail: 1 copied\nsecond:nothing*: failed (2): neither store has a mailbox nothing*\n"
+    )
 
 
 def test_quiet_still_tells_errors(synced: Path) -> None:
@@ -847,7 +850,7 @@ def test_error_of_a_box_with_a_hostile_name_is_shown_unfit_for_harm(mails: Path)
 
 EVENTS = {
     *("begin", "copy", "flags", "delete", "create", "remove", "held", "box", "diff", "list", "message"),
-    *("note", "debug", "problem", "error", "config", "end"),
+    *("note", "debug", "problem", "error", "config", "end", "summary"),
 }
 
 

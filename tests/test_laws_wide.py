@@ -16,7 +16,7 @@ from mailsync.drivers.memory import Memory, MemoryBox
 from mailsync.identity import examine, identify
 from mailsync.kept import Kept, KeptRun
 from mailsync.model import DELETED, Holds, Listing, Mailbox, Message, Side, Uid
-from mailsync.report import Report
+from mailsync.report import Report, Summary
 from mailsync.undo import undo
 
 from .test_laws import BOXES, BY_DIGEST, FREELY, HOLDS, MAILS, SIDES, Laws, Where
@@ -121,7 +121,8 @@ class WideLaws(Laws):
             return
         stores, before = self.world.stores(Switch()), self.on_each_side()
         report: Report = Silent()  # type: ignore[assignment]
-        summary = undo(stores, last, identify(self.world.kind), report, simulate=False)
+        summary = Summary()
+        undo(stores, last, identify(self.world.kind), report, summary, simulate=False)
         assert not summary.failed
         for side in Side:
             came = set(self.by_content(side)) - before[side]

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "mailsync"
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
 
 PURE = {
-    "across", "addresses", "mapping", "findings", "inspection",
+    "across", "addresses", "chains", "mapping", "findings", "inspection",
     "differ", "errors", "groups", "guard", "header", "identity", "model", "names", "plan", "remember",
     "spec", "wording", "config.blocks", "config.grammar", "config.keys", "config.meaning", "config.rings",
     "config.sense", "config.source", "config.values",
@@ -29,6 +29,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"command"},
+    {"several"},
     {"runner"},
     {"channel", "check", "modes", "attempts", "undo"},
     {"planner", "apply", "removal", "moving", "copying", "waiting", "review"},
@@ -39,13 +40,13 @@ LAYERS = [
     {"msinfo", "cache", "ledger", "kept"},
     {"drivers"},
     {"external"},
-    {"config", "guard", "differ", "across", "renames", "inspection", "outstanding", "spelling"},
+    {"config", "guard", "chains", "differ", "across", "renames", "inspection", "outstanding", "spelling"},
     {"remember", "groups", "policy"},
     {"plan"},
     {"findings", "identity", "mapping", "names", "spec"},
     {"header"},
     {"addresses"},
-    {"model", "errors", "wording", "__init__"},
+    {"model", "errors", "wording", "stopping", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

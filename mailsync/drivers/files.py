@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from .. import stopping
 from ..model import Failure, Head, Identify, Measured, Message, MessageId, Uid
 
 CHUNK = 256 * 1024
@@ -119,6 +120,7 @@ def read_head(fd: int) -> bytes:
 
 def identity_of(path: str, identify: Identify) -> MessageId:
     """The id of the message in a file. OSError if it cannot be read."""
+    stopping.check()  # a mailbox may hold a million of them
     fd = open_quietly(path, os.O_NONBLOCK)  # a FIFO put there since the listing must not hang us
     try:
         id = identify(read_head(fd))
@@ -368,7 +370,7 @@ def _record_lock(path: str, until: float) -> Iterator[int | None]:
 def _wait(path: str, until: float) -> None:
     if time.monotonic() > until:
         raise FileError(errno.EAGAIN, "locked by another program", path)
-    time.sleep(0.05)
+    stopping.sleep(0.05)
 
 
 def remove(path: str) -> None:

@@ -17,6 +17,7 @@ from _thread import get_ident
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from .. import stopping
 from ..errors import BoxError
 from .files import open_quietly, why, write_all
 
@@ -114,7 +115,7 @@ def _acquire(path: str, write: bool, wait: float) -> Lock:
         os.close(fd)
         if time.monotonic() >= until:
             raise BoxError(f"{path} is locked: {busy}", hint=_hint(path))
-        time.sleep(min(pause, max(0.0, until - time.monotonic())))
+        stopping.sleep(min(pause, max(0.0, until - time.monotonic())))
         pause = min(2 * pause, 1.0)
 
 

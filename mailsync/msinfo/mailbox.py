@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -33,11 +33,16 @@ class Msinfo:
     forged: list[str] = field(default_factory=list)  # and what must be told
     digest: str = ""  # tells the memory that was loaded or saved from any other
     folded: bool = False  # another run saved meanwhile: what we saved has its lines, too
+    turn: AbstractContextManager[object] = field(default_factory=nullcontext)  # held while the mailbox is used
     _old: frozenset[Place] = frozenset()  # our messages that were read or written: they go once a new one is there
     _last: _Last = field(default_factory=lambda: _Last())
 
     def load(self) -> Memory:
         """What was seen last time; empty in the first run. MsinfoError if there is something that cannot be read."""
+        with self.turn:
+            return self._load()
+
+    def _load(self) -> Memory:
         info = self.driver.find(self.mailbox)
         if info is None:
             return {}
@@ -69,9 +74,10 @@ class Msinfo:
         saved. Returns what is saved now.
         """
         try:
-            if self.driver.find(self.mailbox) is None:
-                self.driver.create(self.mailbox)
-            return self._replaced(memory, now, touched)
+            with self.turn:
+                if self.driver.find(self.mailbox) is None:
+                    self.driver.create(self.mailbox)
+                return self._replaced(memory, now, touched)
         except (BoxError, OSError) as err:
             raise MsinfoError(
                 f"msinfo {self.mailbox} cannot be saved: {err}",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import MailsyncError
 from ..findings import Finding
 from ..model import DELETED, Boxname, Failure, Head, Listing, MessageId, Side, Uid
 from ..plan import BoxDone, BoxPlan, Copy, Delete, Done, Failed, Outcome, SetFlags, Step
+
+if TYPE_CHECKING:
+    from .turns import Post, Turns
 
 Heads = Mapping[tuple[Side, Uid], Head]
 
@@ -91,6 +94,27 @@ class Summary:
     failed: int = 0  # steps and boxes
     held: int = 0  # deletions held by the guard
 
+    def numbers(self) -> dict[str, int]:
+        """Both sides together."""
+        return {
+            "copied": sum(self.copied.values()),
+            "moved": sum(self.moved.values()),
+            "flagged": sum(self.flagged.values()),
+            "deleted": sum(self.deleted.values()),
+            "failed": self.failed,
+            "held": self.held,
+        }
+
+
+@dataclass(slots=True)
+class Ended:
+    """How the run of one of several channels ended."""
+
+    channel: str
+    code: int | None = None  # None: it did not begin
+    why: str = ""  # empty if it came to its end
+    summary: Summary = field(default_factory=Summary)  # as far as it came
+
 
 class Report(Protocol):
     """Whoever is told."""
@@ -142,6 +166,16 @@ class Report(Protocol):
         """-dc: the configuration as it was understood."""
 
     def end(self, summary: Summary) -> None: ...
+
+
+class Host(Report, Protocol):
+    """The report of the whole program, whatever it does."""
+
+    def apart(self, channels: Sequence[str], post: Post) -> Turns:
+        """A report like this one for each of several channels that run at the same time."""
+
+    def ended(self, channels: Sequence[Ended], code: int) -> None:
+        """All of them have ended. `code`: the exit code."""
 
 
 def needs_head(step: Step, why_held: str, details: bool) -> bool:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..model import Side
-from . import Summary
 from .jsonlines import JsonLines, Value
 from .out import Out
 
@@ -23,17 +21,3 @@ class Changes(JsonLines):
     def emit(self, event: Mapping[str, Value]) -> None:
         if event["event"] in KINDS and event.get("ok"):
             self.events.append(event)
-
-
-def numbers(summary: Summary) -> dict[str, int]:
-    """What a hook finds in its environment."""
-    return {
-        "copied": sum(summary.copied.values()),
-        "new_a": summary.copied[Side.A],
-        "new_b": summary.copied[Side.B],
-        "moved": sum(summary.moved.values()),
-        "flagged": sum(summary.flagged.values()),
-        "deleted": sum(summary.deleted.values()),
-        "failed": summary.failed,
-        "held": summary.held,
-    }

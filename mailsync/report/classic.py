@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from ..errors import MailsyncError
 from ..findings import Finding, Kind
 from ..model import Boxname, Failure, MessageId, Side
 from ..plan import BoxPlan, Change, Copy, Delete, Done, Failed, SetFlags, Step, Why, mark
 from ..wording import many
-from . import BoxResult, Compared, Heads, Listed, MassDeletion, Restored, Summary, in_words, traced
+from . import BoxResult, Compared, Ended, Heads, Listed, MassDeletion, Restored, Summary, in_words, traced
 from .columns import ID, fit, message
 from .out import Out
 from .printable import printable, printable_lines
 from .progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from .turns import Post, Turns, Voice
 
 LEFT_OUT = ("ign. del", "too big")  # held copies that 5.2.7 told of, too
 
@@ -212,16 +216,17 @@ class Classic:
         if self.ask is None:
             return False
         self.progress.pause()
+        question = ""
         for side in deletion.sides:
-            self.err.line(
+            question += (
                 f"{deletion.counts[side]} messages would be deleted from store {self._names[side]}, more than"
-                f" max_delete {deletion.limit}:"
+                f" max_delete {deletion.limit}:\n"
             )
             for boxname, counts in deletion.by_box.items():
                 if counts[side]:
                     of = f"{counts[side]:>7} of {deletion.seen[boxname]}"
-                    self.err.line(f"{of:<20}  {printable(boxname)}")
-        return self.ask("Delete them? [y/N] ").strip().lower() in ("y", "yes")
+                    question += f"{of:<20}  {printable(boxname)}\n"
+        return self.ask(f"{question}Delete them? [y/N] ").strip().lower() in ("y", "yes")
 
     def restored(self, restored: Restored) -> None:
         messages = f"{restored.count} message{'' if restored.count == 1 else 's'}"
@@ -289,6 +294,21 @@ class Classic:
     def end(self, summary: Summary) -> None:
         self.progress.pause()
 
+    # ---- several channels --------------------------------------------------------------------------------------------
+
+    def apart(self, channels: Sequence[str], post: Post) -> Turns:
+        from .turns import Turns  # with queue, which most runs do without
+
+        def one(voice: Voice) -> Classic:
+            return replace(self, out=voice.out, err=voice.err, progress=voice.progress, ask=voice.ask)
+
+        return Turns(channels, post, self.out, self.err, one, self.progress, self.ask)
+
+    def ended(self, channels: Sequence[Ended], code: int) -> None:
+        happened = [one for one in channels if one.code != 0 or any(one.summary.numbers().values())]
+        lines = [f"{printable(one.channel)}: {_ended(one)}\n" for one in (happened if self.quiet else channels)]
+        self._print("".join(lines) if self.quiet else "\n" + "".join(lines))
+
     def _print(self, text: str) -> None:
         self.progress.pause()
         self.out.write(self._heading + text)
@@ -298,6 +318,19 @@ class Classic:
 def _lines(text: str) -> str:
     """Faults of a configuration and tracebacks are of many lines; a foreign one cannot pass for one of ours."""
     return printable_lines(text.rstrip("\n")).replace("\n", "\n  ")
+
+
+def _ended(one: Ended) -> str:
+    """How the run of a channel ended, on one line."""
+    if one.code is None:
+        return "not begun"
+    words = {"flagged": "changed flags", "held": "deletions held"}
+    done = [f"{number} {words.get(word, word)}" for word, number in one.summary.numbers().items() if number]
+    if one.why:
+        done.append(f"failed ({one.code}): {printable(one.why)}" if one.code < 128 else printable(one.why))
+    elif one.code and not (one.summary.failed or one.summary.held):
+        done.append(f"failed ({one.code})")
+    return ", ".join(done) or "nothing to do"
 
 
 def _by_id(plan: BoxPlan) -> list[Change]:

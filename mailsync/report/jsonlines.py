@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from ..errors import MailsyncError
 from ..findings import Finding
 from ..header import address, decoded, first
 from ..model import Boxname, Failure, Head, Side
 from ..plan import BoxDone, Copy, Delete, Done, Failed, SetFlags, Step
-from . import BoxResult, Compared, Heads, Listed, MassDeletion, Restored, Summary, in_words, traced
+from . import BoxResult, Compared, Ended, Heads, Listed, MassDeletion, Restored, Summary, in_words, traced
 from .out import Out
+
+if TYPE_CHECKING:
+    from .turns import Post, Turns, Voice
 
 Value = object
 
@@ -25,6 +29,7 @@ class JsonLines:
     details: bool = False
     warnings: bool = False
     debugging: bool = False
+    channel: str = ""  # told with each event where several run
     _names: dict[Side, str] = field(default_factory=dict)
 
     def begin(self, verb: str, names: Sequence[str], *, simulate: bool = False) -> None:
@@ -167,11 +172,24 @@ class JsonLines:
             held=summary.held,
         )
 
+    def apart(self, channels: Sequence[str], post: Post) -> Turns:
+        from .turns import Turns  # with queue, which most runs do without
+
+        def one(voice: Voice) -> JsonLines:
+            return replace(self, out=voice.out, channel=voice.channel)
+
+        return Turns(channels, post, self.out, self.out, one, in_order=False)
+
+    def ended(self, channels: Sequence[Ended], code: int) -> None:
+        told = [{"name": one.channel, "code": one.code, "error": one.why, **one.summary.numbers()} for one in channels]
+        self._tell("summary", channels=told, code=code)
+
     def emit(self, event: Mapping[str, Value]) -> None:
         self.out.line(json.dumps(event))
 
     def _tell(self, event: str, **values: Value) -> None:
-        self.emit({"event": event, **values})
+        channel = {"channel": self.channel} if self.channel else {}
+        self.emit({"event": event, **values, **channel})
 
 
 def _failure(failure: Failure | None) -> dict[str, Value]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import imaplib
 import ipaddress
+import os
 import re
+import select
 import socket
 import ssl
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from secrets import token_urlsafe
 
+from ... import stopping
 from ...errors import LoginError, Lost, MailsyncError, StoreError
 from . import tls
 from .account import QUIET, Account, Secrets, Tell
@@ -214,13 +218,37 @@ def _reach(account: Account) -> Link:
 
 
 def _connected(account: Account) -> socket.socket:
-    """A connection to the first of the host's addresses that answers."""
-    sock = socket.create_connection((account.host, account.port), min(CONNECT, account.timeout))
+    """A connection to the first of the host's addresses that answers; OSError as of the last one."""
+    fault: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(account.host, account.port, type=socket.SOCK_STREAM):
+        try:
+            sock = _connected_to(address, min(CONNECT, account.timeout), socket.socket(family, kind, protocol))
+            break
+        except OSError as err:
+            fault = err
+    else:
+        raise fault or OSError("the host has no address")
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in KEEPALIVE:
         if option := getattr(socket, name, None):
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    return sock
+
+
+def _connected_to(address: tuple[object, ...], seconds: float, sock: socket.socket) -> socket.socket:
+    try:
+        sock.setblocking(False)
+        code = sock.connect_ex(address)
+        if code == errno.EINPROGRESS:
+            if not stopping.poll(sock, select.POLLOUT, seconds):
+                raise TimeoutError
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from ... import stopping
 from ...errors import Lost, StoreError
 from . import answers
 from .account import QUIET, Account, Secrets, Tell
@@ -29,7 +29,7 @@ class Reach:
         tell: Tell = QUIET,
         *,
         fresh: Callable[[Connection], None],
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.sleep,
     ) -> None:
         self.account = account
         self._secrets, self._tell, self._fresh, self._sleep = secrets, tell, fresh, sleep

@@ -133,9 +133,13 @@ class Session(imaplib.IMAP4):
         """imaplib comes here once it is connected. It is shown the greeting without its words: some look to it like the
         beginning of a literal.
         """
-        greeting = self._greeted()
-        self._greeting = b"* %s\r\n" % greeting.kind
-        super()._connect()  # type: ignore[misc]  # not in typeshed
+        try:
+            greeting = self._greeted()
+            self._greeting = b"* %s\r\n" % greeting.kind
+            super()._connect()  # type: ignore[misc]  # not in typeshed
+        except BaseException:  # imaplib closes after errors only, not where we are stopped
+            self.shutdown()
+            raise
         self.welcome = str(greeting).encode()
 
     def _get_capabilities(self) -> None:

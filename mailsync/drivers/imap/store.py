@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Self
 
+from ... import stopping
 from ...errors import BoxError, Lost
 from ...model import BoxInfo, Failure, Holds, Identify, Listing, Mailbox
 from ...names import Patterns, is_inbox
@@ -41,7 +41,7 @@ class ImapStore:
         prefix: str = "",
         subscribed: bool = False,
         readonly: bool = False,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.sleep,
     ) -> None:
         self._tell = tell
         self._reach = Reach(account, secrets, tell, fresh=self._begin, sleep=sleep)

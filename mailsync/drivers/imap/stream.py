@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 
+from ... import stopping
 from ...errors import Lost
 
 CHUNK = 256 * 1024
@@ -44,13 +45,21 @@ class Stream:
         return self._at < len(self._buffer) or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0)
 
     def secure(self, context: ssl.SSLContext, hostname: str) -> None:
-        """Begin TLS. OSError (ssl.SSLError) if it cannot be had; then the stream is of no more use."""
+        """Begin TLS. OSError (ssl.SSLError, TimeoutError) if it cannot be had; then the stream is of no more use."""
         if self.pending():  # sent before TLS, read as if it came after: command injection (CVE-2011-0411)
             self.close()
             raise Lost("the server sent data between STARTTLS and TLS")
-        self._sock.settimeout(self.timeout)
-        self._sock = context.wrap_socket(self._sock, server_hostname=hostname)
-        self._sock.setblocking(False)
+        self._sock = sock = context.wrap_socket(self._sock, server_hostname=hostname, do_handshake_on_connect=False)
+        while True:
+            try:
+                sock.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                events = select.POLLIN
+            except ssl.SSLWantWriteError:
+                events = select.POLLOUT
+            if not stopping.poll(sock, events, self.timeout):
+                raise TimeoutError
 
     def send(self, data: bytes) -> None:
         """All of it is given to the system when this returns."""
@@ -131,14 +140,12 @@ class Stream:
         return True
 
     def _wait(self, events: int) -> int:
-        poll = select.poll()
-        poll.register(self._sock, events)
-        found = poll.poll(self.timeout * 1000)
+        found = stopping.poll(self._sock, events, self.timeout)
         if not found:
             self.close()
             self._ended = f"nothing came for {self.timeout:g} seconds"
             raise Lost(f"the connection broke: {self._ended}")
-        return found[0][1]
+        return found
 
     def _lost(self, err: OSError) -> Lost:
         self.close()

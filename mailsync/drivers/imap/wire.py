@@ -6,10 +6,10 @@ is handed to whoever reads, who must not take it for an answer. Any fault is `Lo
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
+from ... import stopping
 from ...errors import Lost
 from .account import Tell
 from .body import keep
@@ -33,7 +33,7 @@ class Dialled(Protocol):
 class Connection:
     """One logged-in connection."""
 
-    def __init__(self, client: Dialled, tell: Tell, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, client: Dialled, tell: Tell, sleep: Callable[[float], None] = stopping.sleep) -> None:
         self.client = client
         self._sleep = sleep
         self.caps = client.caps

@@ -1,0 +1,110 @@
+"""Stop a thread as a signal stops the main one: where it waits or looks next, it is told to end.
+
+Signals reach the main thread only, which passes them on. In a thread without a `Stop` all this only polls and sleeps.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from _thread import RLock, get_ident  # threading would cost each run a millisecond
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
+
+_stops: dict[int, Stop] = {}  # by thread
+
+
+class Stopped(BaseException):
+    """A signal: end as Ctrl-C does, with what was done remembered."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.code = 128 + signum
+
+
+class Stop:
+    """What stops one thread. It is told of each signal once, so that it can still save what was done."""
+
+    def __init__(self) -> None:
+        self._signum = 0
+        self._lock = RLock()
+        self.bell, self._rope = os.pipe()  # what is waiting wakes up
+
+    def now(self, signum: int) -> None:
+        """From any thread."""
+        with self._lock:
+            if not self._signum:
+                os.write(self._rope, b"!")
+            self._signum = signum
+
+    def check(self) -> None:
+        with self._lock:
+            signum, self._signum = self._signum, 0
+            if signum:
+                os.read(self.bell, 1)
+        if signum:
+            raise Stopped(signum)
+
+    def close(self) -> None:
+        os.close(self.bell)
+        os.close(self._rope)
+
+
+@contextmanager
+def signals(handler: Callable[[int, FrameType | None], None], *signums: int) -> Iterator[None]:
+    """Let the handler have these; not one that is ignored, as nohup leaves it."""
+    before = {signum: signal.getsignal(signum) or signal.SIG_DFL for signum in signums}
+    for signum, other in before.items():
+        if other is not signal.SIG_IGN:
+            signal.signal(signum, handler)
+    try:
+        yield
+    finally:
+        for signum, other in before.items():
+            signal.signal(signum, other)
+
+
+@contextmanager
+def stopped_by(stop: Stop) -> Iterator[None]:
+    """For this thread."""
+    _stops[get_ident()] = stop
+    try:
+        yield
+    finally:
+        del _stops[get_ident()]
+
+
+def check() -> None:
+    """Stopped, if this thread is to end."""
+    if stop := _stops.get(get_ident()):
+        stop.check()
+
+
+def poll(sock: socket.socket, events: int, seconds: float) -> int:
+    """Which of these events, or what fault, has come; 0 after so many seconds without any. Stopped as in `check`."""
+    waiting = select.poll()
+    waiting.register(sock, events)
+    if stop := _stops.get(get_ident()):
+        waiting.register(stop.bell, select.POLLIN)
+    found = dict(waiting.poll(seconds * 1000))
+    check()
+    return found.get(sock.fileno(), 0)
+
+
+def sleep(seconds: float) -> None:
+    """Stopped as in `check`."""
+    stop = _stops.get(get_ident())
+    if stop is None:
+        time.sleep(seconds)
+        return
+    waiting = select.poll()
+    waiting.register(stop.bell, select.POLLIN)
+    waiting.poll(seconds * 1000)
+    stop.check()
