@@ -62,9 +62,9 @@ class Command:
             case [channel], [store]:
                 return self._diff(channel, store)
             case _, [] if self._options.undo:
-                return self._each(channels, Runner.undo)
+                return self._run_all(channels, Runner.undo)
             case _, []:
-                return self._each(channels, Runner.sync)
+                return self._run_all(channels, Runner.sync)
         raise UsageError(
             f"{_many(len(channels), 'channel')} and {_many(len(places), 'store')} make no mode",
             "Name channels to synchronize, one store to list, or one channel and one of its stores to compare.",
@@ -89,7 +89,8 @@ class Command:
             identify = self._runner.identify()
             return code_of(compare(channel.name, opened, msinfo, identify, self._report, target.only))
 
-    def _each(self, targets: Sequence[Target], act: Callable[[Runner, Target], int]) -> int:
+    def _run_all(self, targets: Sequence[Target], act: Callable[[Runner, Target], int]) -> int:
+        """One in the main thread, several side by side: each then with a runner and a report of its own."""
         self._ask_all(targets)
         if len(targets) == 1:
             return act(self._runner, targets[0])

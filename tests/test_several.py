@@ -23,11 +23,14 @@ from mailsync import stopping
 from mailsync.chains import Uses, chains
 from mailsync.config import ChannelConfig, StoreConfig
 from mailsync.config.values import Deletion
+from mailsync.drivers.imap.account import Account
+from mailsync.drivers.imap.dial import dial
 from mailsync.opening import Opener
 from mailsync.report.classic import Classic
 from mailsync.runner import Runner, Target
 from mailsync.secrets import Vault
 from mailsync.several import Several
+from mailsync.spec import Remote
 from mailsync.stopping import Stop, Stopped
 
 from .mail import Ran, configure, maildir, message, read_home, run
@@ -630,6 +633,53 @@ def test_nohup_is_obeyed_by_several(home: Path, servers: list[FakeServer]) -> No
     process.communicate(timeout=60)
 
     assert 0 == process.returncode
+
+
+def test_thread_is_stopped_in_the_middle_of_a_handshake() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, stoppable() as stop:
+
+        def serve() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                assert sock.recv(1)  # it begins
+                stop.now(signal.SIGTERM)
+                sock.recv(65536)
+                while sock.recv(65536):
+                    pass
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        with pytest.raises(Stopped):
+            dial(Account(Remote("127.0.0.1", listener.getsockname()[1], ssl=True)), NoSecrets())
+        serving.join()
+
+
+def test_thread_is_stopped_while_it_waits_for_a_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, socket.socket() as other, stoppable() as stop:
+        other.connect(listener.getsockname())  # there is no room for another one
+        stop.now(signal.SIGTERM)
+        with pytest.raises(Stopped):
+            dial(Account(Remote("127.0.0.1", listener.getsockname()[1])), NoSecrets())
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """This thread."""
+    stop = Stop()
+    with stopping.stopped_by(stop):
+        yield stop
+    stop.close()
+
+
+class NoSecrets:
+    def user(self) -> str:
+        raise AssertionError
+
+    def password(self) -> str | None:
+        raise AssertionError
+
+    def token(self, *, fresh: bool = False) -> str | None:
+        raise AssertionError
 
 
 def test_thread_is_told_once_where_it_waits() -> None:
