@@ -274,7 +274,7 @@ class Apply:
             for change, step in _of(Delete, tasks, on):
                 if (box.boxname, on, step.entry.uid) in self._moved:
                     yield Done(change, step)
-                elif self._copies.has_failed(on, change.key) or not _stays(boxes[on], step):
+                elif self._copies.has_failed(on, change.key) or not self._stays(box, boxes[on], step):
                     yield Failed(change, step, _waits(step))
                 else:
                     ready.append((change, step))
@@ -285,6 +285,12 @@ class Apply:
                 removal = self.removals.get(on, EXPUNGE)
                 for outcome in _answers(ready, removal.remove(box.boxname, boxes[on], [step for _, step in ready])):
                     yield _done_if_moved(outcome)
+
+    def _stays(self, box: BoxPlan, opened: Box, step: Delete) -> bool:
+        """False if the copy on whose account a duplicate may go is no longer there, nor was moved by this run."""
+        if step.why is not Why.DUPLICATE or step.stays is None or (box.boxname, step.on, step.stays) in self._moved:
+            return True
+        return not any(isinstance(answer, Failure) for answer in opened.heads([step.stays]))
 
     def _all_failed(self, box: BoxPlan, tasks: Iterable[Task], failure: Failure) -> Iterator[Outcome]:
         for change, step in tasks:
@@ -316,13 +322,6 @@ def _done_if_moved(outcome: Outcome) -> Outcome:
         case Failed(change=change, step=Delete(why=Why.MOVED) as step, failure=Failure(gone=True)):
             return Done(change, step)
     return outcome
-
-
-def _stays(box: Box, step: Delete) -> bool:
-    """False if the copy on whose account a duplicate may go is no longer there."""
-    if step.why is not Why.DUPLICATE or step.stays is None:
-        return True
-    return not any(isinstance(answer, Failure) for answer in box.heads([step.stays]))
 
 
 def _tasks(box: BoxPlan) -> Iterator[Task]:

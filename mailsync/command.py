@@ -156,7 +156,7 @@ class Command:
                 f"the plan in {file} is of {of}, not of {' '.join(names)}", "Leave the name out: it is in the file."
             )
         review.check_given(self._options, written)
-        return self._each([target], lambda runner, one: runner.applying(written).sync(one))
+        return self._run_all([target], lambda runner, one: runner.applying(written).sync(one))
 
     def _test_auth(self, targets: Sequence[StoreConfig | Target]) -> int:
         """One store that does not let us in does not keep the others from being tried. A channel stands for its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mailsync.drivers.memory import Memory
-from mailsync.model import FLAGGED, SEEN, Boxname, Mailbox, Side
+from mailsync.model import FLAGGED, SEEN, Boxname, Mailbox, Side, Uid
 from mailsync.plan import BoxDone, Copy
 from mailsync.planner import Options
 
@@ -253,3 +253,20 @@ def test_store_in_which_all_messages_were_moved_is_the_one_that_was_seen() -> No
     world.sync()
 
     assert {"x": 0, "y": 2} == {box: len(world.messages(Side.B, box)) for box in ("x", "y")}
+
+
+def test_duplicate_of_a_message_that_is_moved_goes_too() -> None:
+    """Left behind, it would be new there, and come back on the side where the message was moved."""
+    world = World()
+    world.deliver(Side.A, "x", BIG)
+    world.deliver(Side.A, "y", Mail("other", "o"))
+    world.sync()
+    world.deliver(Side.A, "x", BIG)
+    world.deliver(Side.B, "y", BIG)
+    world.delete(Side.B, "x", Uid("1"))
+
+    world.sync()
+
+    for side in Side:
+        assert {"x": 0, "y": 2} == {box: len(world.messages(side, box)) for box in ("x", "y")}
+    assert [] == world.plan()

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import settings
@@ -255,6 +256,10 @@ class Laws(RuleBasedStateMachine):
         """All copies that are not as good as gone."""
         return self.world.copies(side)
 
+    def places(self, side: Side) -> set[Where]:
+        """Where messages are that were there before a run."""
+        return set(self.by_content(side))
+
     def ambiguous(self) -> set[Where]:
         """What no single message stands for."""
         return set()
@@ -269,7 +274,7 @@ class Laws(RuleBasedStateMachine):
     def check_nothing_lost(self, before: dict[Side, set[Where]]) -> None:
         """What no user deleted anywhere stays on each side that had it."""
         for side, had in before.items():
-            lost = had - set(self.by_content(side)) - self.may_go
+            lost = had - self.places(side) - self.may_go
             assert not lost, f"lost on {side}: {lost}"
 
     def check_equal(self) -> None:
@@ -307,6 +312,7 @@ def _flags(step: Copy | SetFlags | Delete) -> tuple[str, ...]:
 
 ONE, TWO, THREE = Mail("m1", "one"), Mail("m2", "two"), Mail("m3", "three")
 Scenario = Callable[[Laws], None]
+L = TypeVar("L", bound=Laws)
 
 
 def new_mail_on_both_sides(laws: Laws) -> None:
@@ -375,10 +381,10 @@ SCENARIOS: list[Scenario] = [
 @pytest.mark.parametrize("interrupt", [False, True], ids=["killed", "interrupted"])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_laws_hold_at_every_kill_point(scenario: Scenario, interrupt: bool) -> None:
-    check_kill_points(scenario, interrupt)
+    check_kill_points(scenario, interrupt, Laws)
 
 
-def check_kill_points(scenario: Scenario, interrupt: bool = False, machine: type[Laws] = Laws) -> None:
+def check_kill_points(scenario: Callable[[L], None], interrupt: bool, machine: type[L]) -> None:
     """Cut the run off before its first change, its second, ...; each time, later runs must end as the laws say."""
     for n in count():
         laws = machine()

@@ -465,7 +465,7 @@ class PlannedLaws(Laws):
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=name)
 def test_laws_hold_for_planned_runs_at_every_kill_point(scenario: Scenario) -> None:
-    check_kill_points(scenario, machine=PlannedLaws)
+    check_kill_points(scenario, False, PlannedLaws)
 
 
 TestPlannedLaws = PlannedLaws.TestCase
