@@ -24,7 +24,8 @@ from .remember import Remembering
 from .removal import Removal
 from .report import BoxResult, Heads, MassDeletion, Report, Summary, needs_head
 from .stores import Store
-from .waiting import Waiting
+from .waiting import FAILED_BEFORE, Waiting
+from .wording import many
 
 SAVE_EVERY = 60.0  # seconds
 SAVE_AFTER = 5000  # steps; both bound what a kill costs: deletions made after it that come back
@@ -115,6 +116,9 @@ class Run:
             self._report.problem(f"{boxname}: {failure.why}; the box was left alone", failure.hint)
         for boxname, why in self.plan.left_out.items():
             self._report.note(f"{boxname}: {why}")
+        for box in self.plan.boxes:
+            if waiting := sum(held.why.startswith(FAILED_BEFORE) for held in box.held()):
+                self._report.note(f"{box.boxname}: {many(waiting, 'step')} failed before; --retry tries again now")
 
     def hold_mass_deletion(self) -> None:
         """The guard: too many deletions on one side, and none is done on either, unless the user says so now."""

@@ -7,9 +7,10 @@ import re
 import selectors
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -55,31 +56,40 @@ def run_apart(command: str, stdin: IO[bytes], environ: Mapping[str, str], patien
 
     What it leaves in the background goes on, is not waited for, and can no longer say anything.
     """
-    try:
-        process = subprocess.Popen(
-            argv(command),
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            env=environ,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        return Ended(why_not_run(error))
-    assert process.stdout
-    assert process.stderr
-    with process.stdout as out, process.stderr as err:
+    with ExitStack() as stack:
         try:
-            said = _Said(err)
-            _hear(process, (_Said(out), said), time.monotonic() + patience)
-        finally:
-            code = process.returncode
-            if code is None:
-                _end(process)
-    if code is None:
-        return Ended(too_long(patience), said.last())
-    return Ended(how_it_ended(code) if code else "", said.last())
+            with _undisturbed():
+                process = subprocess.Popen(
+                    argv(command),
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    env=environ,
+                    start_new_session=True,
+                )
+                assert process.stdout
+                assert process.stderr
+                out, err = stack.enter_context(process.stdout), stack.enter_context(process.stderr)
+                stack.callback(_end, process)
+        except (OSError, ValueError) as error:
+            return Ended(why_not_run(error))
+        said = _Said(err)
+        _hear(process, (_Said(out), said), time.monotonic() + patience)
+        code = process.returncode
+        if code is None:
+            return Ended(too_long(patience), said.last())
+        return Ended(how_it_ended(code) if code else "", said.last())
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A signal that comes while a command is started would leave it running."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with stopping.held_back(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        yield
 
 
 class _Said:
@@ -123,7 +133,12 @@ def _hear(process: subprocess.Popen[bytes], said: Sequence[_Said], until: float)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End it with all it has started. What has gone into a session of its own, or belongs to another user, stays."""
+    """Unless it has ended, end it with all it has started.
+
+    What has gone into a session of its own, or belongs to another user, stays.
+    """
+    if process.returncode is not None:
+        return
     try:
         until = time.monotonic() + GRACE
         _signal(process, signal.SIGTERM)

@@ -72,6 +72,18 @@ def signals(handler: Callable[[int, FrameType | None], None], *signums: int) -> 
 
 
 @contextmanager
+def held_back(*signums: int) -> Iterator[None]:
+    """What comes meanwhile, comes afterwards; in a thread other than the main one, none comes anyway."""
+    came: list[int] = []
+    try:
+        with signals(lambda signum, _frame: came.append(signum), *signums):
+            yield
+    finally:
+        for signum in came:
+            os.kill(os.getpid(), signum)
+
+
+@contextmanager
 def stopped_by(stop: Stop) -> Iterator[None]:
     """For this thread."""
     _stops[get_ident()] = stop

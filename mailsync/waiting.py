@@ -10,6 +10,8 @@ from .ledger import Case, Ledger, case_of
 from .model import Boxname, Failure, MessageId, Side, Uid
 from .plan import Done, Failed, Step
 
+FAILED_BEFORE = "failed before"
+
 Kind = tuple[type[Step], Side]
 
 
@@ -25,7 +27,7 @@ class Waiting:
     def why(self, boxname: Boxname, step: Step) -> str:
         """Why a step is not tried now; "" if it is."""
         entry = self.ledger.waits(case_of(boxname, step), self.now) if len(self.ledger) else None
-        return f"failed before: {entry.reason}" if entry else ""
+        return f"{FAILED_BEFORE}: {entry.reason}" if entry else ""
 
     def is_new(self, boxname: Boxname, side: Side, failure: Failure) -> bool:
         """A message that cannot be read: whether that is to be told now, and not only when its time comes."""

@@ -15,6 +15,7 @@ from typing import TextIO
 
 import pytest
 
+from mailsync import stopping
 from mailsync.errors import MailsyncError
 from mailsync.hooks import Hooks
 
@@ -282,3 +283,16 @@ def test_second_ctrl_c_leaves_nothing_behind(home: Path) -> None:
         assert "again\n" == alive.readline()
         us.send_signal(signal.SIGINT)
         assert "" == alive.read()
+
+
+def test_signal_that_comes_while_a_command_is_started_comes_afterwards() -> None:
+    told: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda _signum, _frame: told.append("came"))
+    try:
+        with stopping.held_back(signal.SIGTERM):
+            os.kill(os.getpid(), signal.SIGTERM)
+            told.append("held back")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert ["held back", "came"] == told
