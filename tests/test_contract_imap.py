@@ -13,7 +13,7 @@ from imapclient import IMAPClient
 from mailsync.drivers.imap.store import ImapStore
 from mailsync.model import Mailbox
 
-from .contract import DATES, DriverContract
+from .contract import DATES, NestingContract, TransferContract
 from .mail import Mail, message, put
 from .servers import Login, Server, matrix, server
 from .servers.stores import store_on
@@ -22,7 +22,7 @@ NO_TEXT = frozenset({"invalid-utf-8"})  # cannot be said in IMAP
 NO_MESSAGE = frozenset({"empty"})  # servers refuse it, hang up, or store two bytes
 
 
-class ImapContract(DriverContract):
+class ImapContract(TransferContract):
     server_name: ClassVar[str]
     exact = False  # a server may change line ends, NUL and 8-bit bytes
     cannot_hold = NO_MESSAGE
@@ -93,25 +93,24 @@ class DovecotContract(ImapContract):
     dates = tuple(date for date in DATES if date < time.time())  # what is yet to come becomes now
 
 
-class TestDovecot(DovecotContract):
+class TestDovecot(DovecotContract, NestingContract):
     server_name = "dovecot"
 
 
-class TestDovecotDot(DovecotContract):
+class TestDovecotDot(DovecotContract, NestingContract):
     server_name = "dovecot-dot"
 
 
 class TestDovecotMbox(DovecotContract):
     server_name = "dovecot-mbox"
-    nests = False
     changes = DovecotContract.changes | {"from-in-header"}  # taken for the postmark
 
 
-class TestDovecotSdbox(DovecotContract):
+class TestDovecotSdbox(DovecotContract, NestingContract):
     server_name = "dovecot-sdbox"
 
 
-class TestDovecotBare(DovecotContract):
+class TestDovecotBare(DovecotContract, NestingContract):
     server_name = "dovecot-bare"
 
 
@@ -124,15 +123,15 @@ class CyrusContract(ImapContract):
     many = 500
 
 
-class TestCyrus(CyrusContract):
+class TestCyrus(CyrusContract, NestingContract):
     server_name = "cyrus"
 
 
-class TestCyrusAlt(CyrusContract):
+class TestCyrusAlt(CyrusContract, NestingContract):
     server_name = "cyrus-alt"
 
 
-class TestCourier(ImapContract):
+class TestCourier(ImapContract, NestingContract):
     server_name = "courier"
     keeps_uids = False
     changes = frozenset({"bare-cr"})  # taken away
@@ -145,5 +144,4 @@ class TestImap4d(ImapContract):
     # A NUL ends the message; and what is no header field becomes one.
     changes = frozenset({"nul", "nul-in-header", "from-in-header", "quoted-from-first", "folded-first"})
     stays_itself = False  # UIDVALIDITY is kept in the first message
-    nests = False
     many = 100

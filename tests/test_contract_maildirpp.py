@@ -6,10 +6,11 @@ from pathlib import Path
 
 from mailsync.model import Mailbox
 
+from .contract import NestingContract, TransferContract
 from .local_contract import LocalContract
 
 
-class TestMaildirPlusPlus(LocalContract):
+class TestMaildirPlusPlus(LocalContract, NestingContract, TransferContract):
     format = "maildir++"
     takes_along = False
     always = frozenset({"Mail/INBOX"})  # made with the first of the others

@@ -8,5 +8,3 @@ from .local_contract import LocalContract
 class TestMbox(LocalContract):
     format = "mbox"
     exact = False  # blank lines at the end and an mbox's own header lines are not kept
-    nests = False
-    transfers = False

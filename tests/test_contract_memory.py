@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mailsync.drivers.memory import Memory
 
-from .contract import DriverContract
+from .contract import NestingContract, TransferContract
 
 
-class TestMemory(DriverContract):
+class TestMemory(NestingContract, TransferContract):
     def connect(self) -> Memory:
         if not hasattr(self, "memory"):
             self.memory = Memory()
