@@ -57,6 +57,10 @@ class Command:
                 return self._check_all(targets)
             case _ if self._options.plan and (len(channels) != 1 or places):
                 raise UsageError("--plan writes the plan of one channel", "Name one, and a file for each.")
+            case _ if self._options.undo and places:
+                raise UsageError(
+                    f"--undo is for channels, and {places[0].name} is a store", "Name the channel whose run deleted it."
+                )
             case [], [store]:
                 return self._list(store)
             case [channel], [store]:

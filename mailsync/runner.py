@@ -80,7 +80,7 @@ class Runner:
             if last is None:
                 raise MailsyncError(
                     f"nothing that a run of channel {channel.name} has deleted is kept",
-                    "How long it is kept says keep_deleted in the configuration; what is in a trash can be moved back.",
+                    "keep_deleted in the configuration says for how long it is; what lies in a trash can be moved back.",
                 )
             self.ask(target, *self.stores_of(target))
             with self._opened(target) as stores:

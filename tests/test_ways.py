@@ -198,6 +198,13 @@ def test_undo_puts_back_what_the_last_run_deleted_and_the_next_one_carries_it_ov
     assert (1, True) == (nothing.code, "nothing that a run of channel ab has deleted is kept" in nothing.err)
 
 
+def test_store_cannot_be_undone(home: Path) -> None:
+    write(home)
+    ran = run("--undo", "a")
+
+    assert (2, True) == (ran.code, "--undo is for channels, and a is a store" in ran.err)
+
+
 def test_nothing_is_kept_where_the_channel_says_so(home: Path) -> None:
     setup(home, "keep_deleted 0", inbox=2)
     files(home, "A")[0].unlink()
