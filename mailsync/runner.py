@@ -75,12 +75,12 @@ class Runner:
     def undo(self, target: Target) -> int:
         """Put back what the last run deleted that deleted anything. Returns the exit code."""
         channel = target.channel
-        with run_lock(channel.name, self._place(target)):
+        with nullcontext() if self.options.simulate else run_lock(channel.name, self._place(target)):
             last = self._kept(target).last()
             if last is None:
                 raise MailsyncError(
                     f"nothing that a run of channel {channel.name} has deleted is kept",
-                    "keep_deleted in the configuration says for how long it is; what lies in a trash can be moved back.",
+                    "keep_deleted in the configuration says for how long; what lies in a trash can be moved back.",
                 )
             self.ask(target, *self.stores_of(target))
             with self._opened(target) as stores:
