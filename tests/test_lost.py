@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from mailsync import kept
 from mailsync.channel import Channel
 from mailsync.copying import send
 from mailsync.drivers.contract import Box, Driver, Transfers, Wanted
@@ -47,6 +48,7 @@ from mailsync.report import BoxResult, Summary
 
 from .mail import MSGID
 from .test_laws import FREELY, SCENARIOS, Laws, Scenario, told
+from .test_laws_wide import WIDE_SCENARIOS, WideLaws, WideScenario
 from .world import Cut, Mail, Silent, Switch, World
 
 X = Mailbox("x")
@@ -657,3 +659,32 @@ def test_refused_batch_is_sent_again_in_one_go_each_message_alone() -> None:
     assert [b"one", b"two"] == [stored.raw for stored in target.kept.values()]
     assert ["too big"] == [outcome.failure.why for outcome in outcomes if isinstance(outcome, Failed)]
     assert 2 == sum(isinstance(outcome, Done) for outcome in outcomes)
+
+
+# ---- with other deletions, renames and names -------------------------------------------------------------------------
+
+
+class LostWideLaws(LostLaws, WideLaws):
+    """The wide laws, where connections break now and then."""
+
+    def make(self, holds: Holds) -> World:
+        return replace(super().make(holds), kept=kept.Kept(self.dir / "kept"))
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["one_by_one", "pipelined"])
+@pytest.mark.parametrize("scenario", WIDE_SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_wide_laws_hold_wherever_the_connection_breaks(scenario: WideScenario, ahead: bool) -> None:
+    for n in count():
+        laws = LostWideLaws()
+        try:
+            laws.begin(Holds(any_keyword=True))
+            scenario(laws)
+            laws.sync_with_losses(at={n}, ahead=ahead, heals=True)
+            laws.take_something_settled()
+            laws.sync()
+            broken = laws.far.line.broken
+        finally:
+            laws.teardown()
+        if not broken:
+            assert n > 2  # it broke, and more than once
+            return

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from mailsync import channel, differ, remember
+from mailsync import channel, differ, moving, remember, removal
+from mailsync.model import Appended
 from mailsync.msinfo import mailbox, text
 from mailsync.plan import Done
 
 from .test_laws import SCENARIOS, Laws, Scenario, check_kill_points
+from .test_laws_wide import WIDE_SCENARIOS, WideLaws, WideScenario
 
 
 def memory_before_mail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +104,28 @@ def members_paired_by_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "pair", planted)
 
 
+def renamed_box_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a box that was renamed only the messages are remembered that needed something."""
+
+    def planted(self: Any, rename: Any) -> None:
+        self.memory.pop(rename.old, None)
+        self.memory[rename.new] = {}
+
+    monkeypatch.setattr(remember.Remembering, "_rename", planted)
+
+
+def moved_without_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message keeps the flags of the box that it was moved from."""
+    monkeypatch.setattr(moving, "_change", lambda box, uid, step: None)
+
+
+def deleted_before_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is deleted is taken for kept, or in the trash, unseen."""
+    monkeypatch.setattr(removal, "put", lambda source, target, uids: ({uid: Appended(uid, None) for uid in uids}, {}))
+    monkeypatch.setattr(removal, "leaves", lambda source, target: False)
+
+
+WIDE_BUGS = [renamed_box_not_remembered, moved_without_flags, deleted_before_it_is_kept]
 BUGS = [
     memory_before_mail,
     memory_deleted_before_append,
@@ -119,6 +143,21 @@ def test_the_laws_catch(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: 
     caught = [scenario.__name__ for scenario in SCENARIOS if breaks_a_law(scenario)]
 
     assert caught, "no scenario, cut off anywhere, shows this bug"
+
+
+@pytest.mark.parametrize("bug", WIDE_BUGS, ids=lambda bug: bug.__name__)
+def test_the_wide_laws_catch(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    bug(monkeypatch)
+
+    assert any(map(breaks_a_wide_law, WIDE_SCENARIOS)), "no scenario, cut off anywhere, shows this bug"
+
+
+def breaks_a_wide_law(scenario: WideScenario) -> bool:
+    try:
+        check_kill_points(scenario, False, WideLaws)
+    except AssertionError:
+        return True
+    return False
 
 
 def breaks_a_law(scenario: Scenario) -> bool:
