@@ -16,7 +16,7 @@ from typing import Self
 
 from .model import Boxname, Side, Uid
 
-VERSION = 2
+VERSION = 3
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS saved (msinfo TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS box

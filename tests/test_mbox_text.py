@@ -502,10 +502,17 @@ def test_equal_messages_are_numbered() -> None:
     assert [f"{first}.1", f"{first}.2"] == [second, third]
 
 
-def test_messages_with_the_same_header_and_length_are_told_by_their_content() -> None:
+def test_message_keeps_its_uid_when_one_with_its_header_and_length_comes() -> None:
     one, two = b"Message-ID: <1>\n\nx\n", b"Message-ID: <1>\n\ny\n"
+
+    assert uids(file_of(one)) + uids(file_of(two)) == uids(file_of(one, two))
+
+
+def test_messages_with_the_same_header_length_and_checksum_are_told_by_their_content() -> None:
+    one, two = b"Message-ID: <1>\n\nplumless\n", b"Message-ID: <1>\n\nbuckeroo\n"
     both = uids(file_of(one, two))
 
+    assert uids(file_of(one)) == uids(file_of(two))
     assert list(reversed(both)) == uids(file_of(two, one))
     assert not set(both) & set(uids(file_of(one)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import re
+import zlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -103,8 +104,9 @@ class Contents:
     def names(self) -> dict[Uid, Span]:
         """Uids stay the same whatever happens to other messages and to flags.
 
-        They are made of the header and the length of the body. Where that may not be enough (no Message-ID, or another
-        message with the same) the content decides; equal messages are numbered.
+        They are made of the header, and of length and checksum of the body: without the checksum, what comes later
+        under the same header (a draft that was saved again) would change them. Where even that may not be enough (no
+        Message-ID, or another message with the same) the content decides; equal messages are numbered.
         """
         names = self._names
         begin = len(names.spans)
@@ -163,7 +165,14 @@ class Contents:
         digest = hashlib.blake2b(header, digest_size=8).hexdigest()
         if b"essage-I" not in header and b"message-id" not in header.lower():
             return f"{digest}-{self._digest(span)}"
-        return f"{digest}-{self._body_end(span) - span.body}"
+        end = self._body_end(span)
+        return f"{digest}-{end - span.body}-{self._sum(span.body, end):x}"
+
+    def _sum(self, start: int, end: int) -> int:
+        found = 0
+        for at in range(start, end, text.CHUNK):
+            found = zlib.crc32(self.data[at : min(at + text.CHUNK, end)], found)
+        return found
 
     def _digest(self, span: Span) -> str:
         digest = hashlib.blake2b(digest_size=8)
