@@ -343,6 +343,23 @@ def test_wide_laws_hold_at_every_kill_point(scenario: WideScenario, interrupt: b
     check_kill_points(scenario, interrupt, WideLaws)
 
 
+@pytest.mark.xfail(strict=True, reason="the flags of the duplicate are merged as if they were those of the message")
+def test_one_run_is_enough_where_only_a_marked_duplicate_is_left_of_a_message() -> None:
+    """Both stores mark; the message itself was deleted by a user, its further copy has only the mark."""
+    world = World()
+    world.deletion = dict.fromkeys(Side, Deletion(mark=True))
+    world.deliver(Side.A, "x", ONE)
+    world.sync(FREELY)
+    world.deliver(Side.A, "x", ONE)
+    world.deliver(Side.B, "x", ONE, frozenset({FLAGGED}))
+    world.sync(FREELY)
+    world.delete(Side.A, "x", Uid("1"))
+
+    world.sync(FREELY)
+
+    assert [] == world.plan()
+
+
 TestWideLaws = WideLaws.TestCase
 # The same histories in each run: others are sought under `make torture`.
 TestWideLaws.settings = settings(max_examples=25, stateful_step_count=20, deadline=None, derandomize=True)
