@@ -989,6 +989,13 @@ def test_what_is_appended_is_read_back(messages: list[tuple[bytes, Flags, int]])
     assert expected == [(raw.rstrip(b"\r\n"), flags, date) for raw, flags, date in found]
 
 
+def test_header_that_begins_with_a_blank_and_ends_with_a_cr_is_read_back(box: Mbox) -> None:
+    append(box, message(b" x\n\r", frozenset({SEEN}), 0))
+
+    [(raw, flags, _)] = contents(box)
+    assert (b" x", frozenset({SEEN})) == (raw.rstrip(b"\r\n"), flags)
+
+
 def test_standard_library_reads_what_we_write(box: Mbox) -> None:
     flags = frozenset({SEEN, ANSWERED, FLAGGED, DELETED})
     append(box, mail(1, "one\n\nFrom x\n", flags), mail(2, "two"), mail(3, "three\n\n\n"))

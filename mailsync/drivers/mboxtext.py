@@ -171,7 +171,10 @@ def with_first(lines: bytes, header: bytes) -> bytes:
     """Put lines before the header block; after it if it begins as if it went on, or they would take its first line."""
     if not lines or not header.startswith((b" ", b"\t")):
         return lines + header
-    return header + (b"" if header.endswith(b"\n") else b"\n") + lines
+    last = header.rfind(b"\n") + 1
+    if header[last:].strip(b"\r"):
+        return header + b"\n" + lines
+    return header[:last] + lines + header[last:]  # a CR that ends it would become a blank line, the end of the header
 
 
 def with_flags(header: bytes, add: Flags, remove: Flags, *, crlf: bool = False) -> bytes:

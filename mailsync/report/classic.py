@@ -156,7 +156,7 @@ class Classic:
             for side, arrow in ((Side.A, "< "), (Side.B, "> ")):
                 for step in done:
                     if step.on is side:
-                        yield self._message(result, "deleted", arrow, step, with_id=False)
+                        yield self._message(result, "marked" if step.marks else "deleted", arrow, step, with_id=False)
                 for step in failed:
                     if step.on is side:
                         yield self._message(result, "deletefail", "", step, with_id=False)
