@@ -1,165 +1,127 @@
-"""What each side listed when the memory was saved. May be deleted at any time: it never is the memory.
+"""What the mailboxes of one store held when they were listed last, so that only news must be read.
 
-It answers three questions. Was this uid there when the memory was saved? (If not, it is another message under a known
-id.) Is this mailbox the one that was seen last time? What named it then, whatever it was called?
+May be deleted at any time, and is believed only as far as a driver has made sure that it still holds: a message under a
+uid never changes, and under an equal token nothing has.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from hashlib import blake2b
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Self
+from zlib import crc32
 
-from .model import Boxname, Side, Uid
+from .database import Database, raw, text
+from .model import NONE, Entry, Flags, Holds, Listing, Mailbox, MessageId, Token, Uid
 
-VERSION = 3
+VERSION = 1
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS saved (msinfo TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS box
-  (name BLOB, side TEXT, validity TEXT, uids TEXT, identity TEXT, PRIMARY KEY (name, side)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS uid (name BLOB, side TEXT, uid BLOB, PRIMARY KEY (name, side, uid)) WITHOUT ROWID;
+  (number INTEGER PRIMARY KEY, mailbox BLOB UNIQUE, rule TEXT, sum INTEGER, token TEXT, validity TEXT, identity TEXT,
+   flags BLOB, any_keyword INTEGER);
+CREATE TABLE IF NOT EXISTS message
+  (box INTEGER, place INTEGER, uid BLOB, id TEXT, flags BLOB, size INTEGER, date INTEGER, PRIMARY KEY (box, place))
+  WITHOUT ROWID;
 """
 
+Row = tuple[int, bytes, str, bytes, int | None, int | None]  # place, uid, id, flags, size, date
 
-class Cache:
-    """The cache of one channel. Every fault of the file itself is healed by starting with an empty one."""
 
-    def __init__(self, path: Path | None, msinfo: str, *, write: bool = True) -> None:
-        """`msinfo`: digest of the memory as it was loaded. `path` None: remember nothing."""
-        self._db = _opened(path) if write else _looked_at(path)
-        self._fits = True
-        row = self._asked("SELECT msinfo FROM saved", ())
-        self._fits = row is not None and row[0] == msinfo
-        self._msinfo = msinfo
-        self._noted: set[tuple[bytes, str]] = set()
+class Cache(Database):
+    """`rule`: the version of what makes ids; those of another are not known."""
 
-    def __enter__(self) -> Self:
-        return self
+    def __init__(self, path: Path | None, rule: str, *, write: bool = True) -> None:
+        super().__init__(path, VERSION, SCHEMA, write=write)
+        self._rule, self._write = rule, write
+        self._rows: dict[Mailbox, dict[bytes, Row]] = {}  # of what was known, until it is kept anew
+        self._flags: dict[bytes, Flags] = {}
+        self._words: dict[Flags, bytes] = {}
 
-    def __exit__(self, *exc: object) -> None:
-        self._db.close()
+    def known(self, mailbox: Mailbox) -> Listing | None:
+        """What was kept last of this mailbox; None where nothing was, or it is not whole."""
+        box = self.row(
+            "SELECT number, sum, token, validity, identity, flags, any_keyword FROM box WHERE mailbox=? AND rule=?",
+            raw(mailbox), self._rule,
+        )  # fmt: skip
+        if box is None:
+            return None
+        number, sum, token, validity, identity, flags, any_keyword = box
+        rows: list[Row] = []
+        with self.doubted() as db:
+            ordered = "SELECT place, uid, id, flags, size, date FROM message WHERE box=? ORDER BY place"
+            rows = db.execute(ordered, (number,)).fetchall()
+        if sum != _sum(rows) or not isinstance(flags, bytes):
+            return None
+        self._rows[mailbox] = {row[1]: row for row in rows}
+        entries = [
+            Entry(Uid(text(uid)), MessageId(id), self._set(words), size, date) for _, uid, id, words, size, date in rows
+        ]
+        holds = Holds(self._set(flags), bool(any_keyword))
+        return Listing(mailbox, entries, holds, _token(token), _text(validity), (), _text(identity))
 
-    def recorder(self, boxname: Boxname, validity: Mapping[Side, str | None]) -> Callable[[Side, Uid], bool | None]:
-        """Answers for one box: was this uid there when the memory was saved? None: no record tells."""
-        known = {side: self._fits and self._same(boxname, side, validity[side], listed=True) for side in Side}
-
-        def recorded(side: Side, uid: Uid) -> bool | None:
-            if not known[side] or not self._fits:
-                return None
-            where = (_raw(boxname), side.value, _raw(uid))
-            found = self._asked("SELECT 1 FROM uid WHERE name=? AND side=? AND uid=?", where)
-            return found is not None if self._fits else None
-
-        return recorded
-
-    def is_same(self, boxname: Boxname, side: Side, validity: str | None) -> bool:
-        """True if the mailbox surely is the one that was seen last time, whatever it holds now."""
-        return validity is not None and self._same(boxname, side, validity)
-
-    def identity(self, boxname: Boxname, side: Side) -> str | None:
-        """What named this mailbox last time, whatever it was called; None: no record tells."""
-        row = self._asked("SELECT identity FROM box WHERE name=? AND side=?", (_raw(boxname), side.value))
-        return row[0] if row is not None and isinstance(row[0], str) else None
-
-    def note(
-        self, boxname: Boxname, side: Side, validity: str | None, uids: Iterable[Uid], identity: str | None = None
-    ) -> None:
-        """The uids of the messages that are remembered now. Kept only if `save` follows."""
-        raw = sorted(map(_raw, uids))
-        digest = blake2b(b"\0".join(raw), digest_size=16).hexdigest()
-        where = (_raw(boxname), side.value)
-        self._noted.add(where)
-        now = (validity, digest, identity)
-        if self._asked("SELECT validity, uids, identity FROM box WHERE name=? AND side=?", where) == now:
+    def keep(self, listing: Listing) -> None:
+        """Instead of what was known of that mailbox before. Only what is another is written."""
+        if not self._write or self.lost:
             return
-        with self._doubted() as db:
-            db.execute("INSERT OR REPLACE INTO box VALUES (?, ?, ?, ?, ?)", (*where, *now))
-            db.execute("DELETE FROM uid WHERE name=? AND side=?", where)
-            db.executemany("INSERT OR IGNORE INTO uid VALUES (?, ?, ?)", ((*where, uid) for uid in raw))
-
-    def save(self, msinfo: str) -> None:
-        """Keep what was noted, as the companion of this memory."""
-        with self._doubted() as db:
-            if not self._fits:  # mailboxes that this run did not look at are known for an older memory only
-                others = set(db.execute("SELECT name, side FROM box")) - self._noted
-                db.executemany("UPDATE box SET uids='' WHERE name=? AND side=?", others)
-                db.executemany("DELETE FROM uid WHERE name=? AND side=?", others)
-            if not self._fits or msinfo != self._msinfo:
-                db.execute("DELETE FROM saved")
-                db.execute("INSERT INTO saved VALUES (?)", (msinfo,))
+        before = self._rows.pop(listing.mailbox, None)
+        rows = {row[1]: row for row in self._placed(listing.entries, before or {})}
+        with self.doubted() as db:
+            number = self._box(listing, _sum(list(rows.values())))
+            if before is None:
+                db.execute("DELETE FROM message WHERE box=?", (number,))
+                before = {}
+            gone = {row[0] for row in before.values()} - {row[0] for row in rows.values()}
+            db.executemany("DELETE FROM message WHERE box=? AND place=?", ((number, place) for place in gone))
+            news = (row for uid, row in rows.items() if before.get(uid) != row)
+            db.executemany("INSERT OR REPLACE INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", ((number, *r) for r in news))
             db.commit()
 
-    def _same(self, boxname: Boxname, side: Side, validity: str | None, *, listed: bool = False) -> bool:
-        """`listed`: its uids must be known, too."""
-        row = self._asked("SELECT validity, uids FROM box WHERE name=? AND side=?", (_raw(boxname), side.value))
-        return row is not None and row[0] == validity and bool(row[1] or not listed)
+    def _box(self, listing: Listing, sum: int) -> object:
+        """Its number, and all but its messages written."""
+        name, holds = raw(listing.mailbox), listing.holds
+        token = listing.token if listing.complete else None
+        values = (self._rule, sum, token, listing.validity, listing.identity, self._raw(holds.flags), holds.any_keyword)
+        with self.doubted() as db:
+            db.execute("INSERT OR IGNORE INTO box (mailbox) VALUES (?)", (name,))
+            db.execute(
+                "UPDATE box SET rule=?, sum=?, token=?, validity=?, identity=?, flags=?, any_keyword=? WHERE mailbox=?",
+                (*values, name),
+            )
+        found = self.row("SELECT number FROM box WHERE mailbox=?", name)
+        return found[0] if found else None
 
-    def _asked(self, query: str, values: Sequence[object]) -> tuple[object, ...] | None:
-        rows: list[tuple[object, ...]] = []
-        with self._doubted() as db:
-            rows = db.execute(query, values).fetchall()
-        return rows[0] if rows else None
+    def _placed(self, entries: Iterable[Entry], before: dict[bytes, Row]) -> Iterator[Row]:
+        """The rows of these. Whatever lies behind those before it keeps its place: most rows stay as they are."""
+        last = -1
+        for entry in entries:
+            uid = raw(entry.uid)
+            was = before.get(uid)
+            last = was[0] if was and was[0] > last else last + 1
+            yield last, uid, entry.id, self._raw(entry.flags), entry.size, entry.date
 
-    @contextmanager
-    def _doubted(self) -> Iterator[sqlite3.Connection]:
-        """The file may be damaged, or the disk full: then the run goes on with a cache that knows nothing."""
-        try:
-            yield self._db
-        except sqlite3.Error:
-            with suppress(sqlite3.Error):
-                self._db.close()
-            self._db, self._fits = _ready(":memory:"), False
+    def _set(self, words: bytes) -> Flags:
+        """One object for all that are equal."""
+        if words not in self._flags:
+            self._flags[words] = frozenset(text(words).split("\n")) if words else NONE
+        return self._flags[words]
 
-
-def _looked_at(path: Path | None) -> sqlite3.Connection:
-    if path is not None and path.exists():
-        with suppress(sqlite3.DatabaseError):
-            return _checked(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True))
-    return _ready(":memory:")
+    def _raw(self, flags: Flags) -> bytes:
+        if flags not in self._words:
+            self._words[flags] = raw("\n".join(sorted(flags)))
+        return self._words[flags]
 
 
-def _opened(path: Path | None) -> sqlite3.Connection:
-    if path is None:
-        return _ready(":memory:")
+def _sum(rows: Collection[Row]) -> int:
+    """A row that is another, or lost, shows: what seems to be missing in a listing would be deleted elsewhere."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        return _ready(str(path))
-    except (sqlite3.DatabaseError, OSError):
-        for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
-            with suppress(OSError):
-                file.unlink()
-        try:
-            return _ready(str(path))
-        except (sqlite3.DatabaseError, OSError):
-            return _ready(":memory:")
+        ids = "\n".join([row[2] for row in rows]).encode("latin-1")
+        return crc32(b"\n".join([row[1] for row in rows]), crc32(b"\n".join([row[3] for row in rows]), crc32(ids)))
+    except (TypeError, ValueError):  # not what was written
+        return -1
 
 
-def _ready(place: str) -> sqlite3.Connection:
-    db = sqlite3.connect(place)
-    try:
-        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-            db.executescript(f"PRAGMA user_version={VERSION}; {SCHEMA}")
-    except sqlite3.DatabaseError:
-        db.close()
-        raise
-    return _checked(db)
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
-def _checked(db: sqlite3.Connection) -> sqlite3.Connection:
-    try:
-        if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-            raise sqlite3.DatabaseError("written by another version")
-        db.execute("SELECT 1 FROM box, uid, saved LIMIT 1").fetchone()
-    except sqlite3.DatabaseError:
-        db.close()
-        raise
-    return db
-
-
-def _raw(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+def _token(value: object) -> Token | None:
+    return Token(value) if isinstance(value, str) else None

@@ -11,7 +11,6 @@ from pathlib import Path
 from . import guard, look, stopping
 from .apply import Apply
 from .attempts import PATIENCE, Attempts
-from .cache import Cache
 from .copying import LostAt
 from .errors import Lost, MsinfoError
 from .ledger import Ledger
@@ -20,6 +19,7 @@ from .msinfo.mailbox import Msinfo
 from .msinfo.text import Memory
 from .plan import BoxDone, BoxPlan, Copy, Delete, Done, Near, Outcome, Plan, SetFlags, Step, Why
 from .planner import Found, Options, Planner
+from .record import Record
 from .remember import Remembering
 from .removal import Removal
 from .report import BoxResult, Heads, MassDeletion, Report, Summary, needs_head
@@ -44,13 +44,14 @@ class Channel:
     identify: Identify
     report: Report
     options: Options = field(default_factory=Options)
-    cache_file: Path | None = None
+    record_file: Path | None = None
     clock: Callable[[], float] = time.time
     removals: Mapping[Side, Removal] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=lambda: Ledger(None))
     noted: Report | None = None  # is told of boxes, too
     review: Review | None = None  # is shown the plan before anything is done, as the guard leaves it; raises to stop
     summary: Summary = field(default_factory=Summary)  # counts what is done, as it is told
+    idle: bool = field(default=False, init=False)  # nothing was to be done, now or later
 
     def sync(self) -> Summary:
         """Make both stores equal. With `simulate`: tell what that would take, and write nothing at all."""
@@ -65,12 +66,12 @@ class Channel:
             self.report.note(note, asked=True)
         remembered = sum(len(lines) for seen in memory.values() for lines in seen.values())
         self.report.debug(f"msinfo {self.msinfo.mailbox}: {len(memory)} mailboxes, {remembered} messages remembered")
-        with Cache(self.cache_file, self.msinfo.digest, write=not self.options.simulate) as cache:
+        with Record(self.record_file, self.msinfo.digest, write=not self.options.simulate) as record:
             waits = Waiting(self.ledger, self.clock())
-            planner = Planner(self.stores, self.identify, self.options, cache, self.report.debug, waits.why)
+            planner = Planner(self.stores, self.identify, self.options, record, self.report.debug, waits.why)
             plan = planner.plan(memory)
             guard.check(plan, planner.sights(), self.options.allow_mass_delete)
-            run = Run(self, plan, memory, cache, waits)
+            run = Run(self, plan, memory, record, waits)
             run.tell_what_was_not_seen(planner)
             run.hold_mass_deletion()
             if self.review:
@@ -79,6 +80,7 @@ class Channel:
                 run.simulate()
             else:
                 run.carry_out(planner)
+                self.idle = run.idle
         self.report.end(run.summary)
         return run.summary
 
@@ -86,12 +88,12 @@ class Channel:
 class Run:
     """From the plan to the memory of what came of it."""
 
-    def __init__(self, channel: Channel, plan: Plan, memory: Memory, cache: Cache, waiting: Waiting) -> None:
+    def __init__(self, channel: Channel, plan: Plan, memory: Memory, record: Record, waiting: Waiting) -> None:
         self.plan = plan
         self._waiting, self._noted = waiting, channel.noted
         self.summary = channel.summary
         self._stores, self._report, self._options = channel.stores, channel.report, channel.options
-        self._msinfo, self._clock, self._cache = channel.msinfo, channel.clock, cache
+        self._msinfo, self._clock, self._record = channel.msinfo, channel.clock, record
         self._identify, self._removals = channel.identify, channel.removals
         self._may_ask = not channel.options.simulate and channel.review is None  # else another plan would come of it
         self._remembering = Remembering(memory)
@@ -99,8 +101,10 @@ class Run:
         self._emptied: dict[str, tuple[Side, ...]] = {}  # boxes that are to be removed, by what their last plan says
         self._saved_at, self._steps_since = channel.clock(), 0
         self._read: dict[str, Heads] = {}  # for the review; to be told, too
+        self._unread = False  # there are messages that could not be read
 
     def tell_what_was_not_seen(self, planner: Planner) -> None:
+        self._unread = bool(planner.unreadable)
         for boxname, side, failure in planner.unreadable:
             told = f"{boxname} on store {self._stores[side].name}: {failure}"
             if self._waiting.is_new(boxname, side, failure):
@@ -139,6 +143,14 @@ class Run:
                 f"If you mean it: --allow-mass-delete={max(deletion.counts.values())}",
             )
 
+    @property
+    def idle(self) -> bool:
+        """After a run: nothing was to be done, or remembered, and nothing waits for its time."""
+        waits = self._unread or any(
+            held.why.startswith(FAILED_BEFORE) for box in self.plan.boxes for held in box.held()
+        )
+        return not (self.plan or waits or self._remembering.touched or any(self.summary.numbers().values()))
+
     def simulate(self) -> None:
         """Tell the plan as if each step had come true."""
         for box in self.plan.boxes:
@@ -170,7 +182,7 @@ class Run:
         if failure := self._waiting.save():
             self._report.note(str(failure), asked=True)
         if not self._msinfo.folded:  # else the memory knows of messages that this run has not listed
-            self._cache.save(self._msinfo.digest)
+            self._record.save(self._msinfo.digest)
 
     def _apply(self, planner: Planner) -> None:
         apply = Apply(self.plan, self._stores, self._identify, self._removals)
@@ -235,7 +247,7 @@ class Run:
                 stopping.check()
 
     def _finish(self, one: Attempts, planner: Planner, apply: Apply) -> None:
-        """Note what the cache must know; tell the boxes in their order, each when it and all before it are done."""
+        """Note what the record must know; tell the boxes in their order, each when it and all before it are done."""
         box = one.plan
         found = planner.found.pop(box.boxname)
         stays = any(isinstance(done, BoxDone) and done.what == "rename" and done.failure for done in one.outcomes)
@@ -247,7 +259,7 @@ class Run:
             ):
                 continue
             validity = apply.validity.get((box.boxname, side), found.validity[side])
-            self._cache.note(box.boxname, side, validity, uids, found.identity[side])
+            self._record.note(box.boxname, side, validity, uids, found.identity[side])
         if box.complete:
             self._waiting.keep(box.boxname, found.there(box))
         self._remembering.end(box)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import guard, inspection, look
-from .cache import Cache
 from .differ import Case
 from .drivers.contract import Box, Inspects, Wanted
 from .drivers.memory import header_of
@@ -23,6 +22,7 @@ from .msinfo.text import Memory
 from .names import BadName, Patterns, order
 from .plan import BoxPlan, Plan
 from .planner import Options, Planner
+from .record import Record
 from .report import Heads, Report, Summary
 from .stores import Contents, Store
 
@@ -59,7 +59,7 @@ class Check:
         self._look(self._contents(), NO_PLAN, {})
         return self._end()
 
-    def channel(self, name: str, msinfo: Msinfo, options: Options, cache_file: Path | None = None) -> int:
+    def channel(self, name: str, msinfo: Msinfo, options: Options, record_file: Path | None = None) -> int:
         """Likewise. MsinfoError, and Replaced for a store that is not the one seen, come when all else was told."""
         self.report.begin("check", [name, *(store.name for store in self.stores.values())])
         contents = self._contents()
@@ -69,8 +69,8 @@ class Check:
             self._look(contents, NO_PLAN, {})
             self._sum_up()
             raise
-        with Cache(cache_file, msinfo.digest, write=False) as cache:
-            planner = Planner(self.stores, self.identify, replace(options, simulate=True), cache, self.report.debug)
+        with Record(record_file, msinfo.digest, write=False) as record:
+            planner = Planner(self.stores, self.identify, replace(options, simulate=True), record, self.report.debug)
             plan = planner.plan(memory)
         self._look(contents, guard.hold(plan, guard.limit(plan, options.max_delete, options.allow_mass_delete)), memory)
         try:

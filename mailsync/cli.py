@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from types import FrameType
 
-from . import arguments
+from . import arguments, settled
 from .errors import MailsyncError, UsageError, unexpected
 from .report import Host
 from .report.classic import Classic
@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = _json(out) if "--json" in argv else Classic(out, err, colour=_colour(err))
         report.error(error, error.code)
         return error.code
+    if (text := settled.told(options)) is not None:
+        out.write(text)
+        return 1 if out.lost else 0
     report = _report(options, Out(None) if options.plan == "-" else out, err)
     code = _run(options, report)
     if out.lost:

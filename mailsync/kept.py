@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import time
+from calendar import timegm
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -128,6 +129,11 @@ class Kept:
         """The newest run of which something is kept."""
         names = self._names()
         return KeptRun(self.root / names[-1]) if names else None
+
+    def oldest(self) -> float | None:
+        """When the oldest run of which something is kept began, in seconds since the epoch."""
+        names = self._names()
+        return timegm(time.strptime(names[0][: len("20261125T120000")], "%Y%m%dT%H%M%S")) if names else None
 
     def expire(self, before: float) -> None:
         """Forget the runs from before this time."""

@@ -7,11 +7,10 @@ from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
-from .drivers.contract import Wanted
 from .errors import BoxError
 from .groups import Fact, Facts
 from .identity import examine
-from .model import Boxname, Entry, Failure, Head, Identify, Listing, Mailbox, Measured, Message, Side, Uid
+from .model import Boxname, Entry, Failure, Head, Identify, Listing, Measured, Message, Side, Uid
 from .report import Heads
 from .stores import Store
 
@@ -26,7 +25,7 @@ def listings(
 
     A driver lists in whatever order suits it; here the two streams are joined.
     """
-    streams = {side: _stream(stores[side], [n for n, on in boxnames.items() if side in on], identify) for side in Side}
+    streams = {s: stores[s].listings([n for n, on in boxnames.items() if s in on], identify) for s in Side}
     ready: dict[Side, dict[Boxname, Listing | Failure]] = {side: {} for side in Side}
     for boxname, on in boxnames.items():
         both: dict[Side, Listing] = {}
@@ -164,18 +163,6 @@ def heads(stores: Stores, names: Mapping[Side, Boxname], wanted: Iterable[tuple[
             except (BoxError, OSError):
                 continue
     return found
-
-
-def _stream(
-    store: Store, boxnames: Sequence[Boxname], identify: Identify
-) -> Iterator[tuple[Boxname, Listing | Failure]]:
-    names: dict[Mailbox, Boxname] = {store.mailbox(boxname): boxname for boxname in boxnames}
-    try:
-        for mailbox, found in store.driver.listings([Wanted(mailbox) for mailbox in names], identify):
-            yield names.pop(mailbox), found
-    except BoxError as err:
-        for boxname in names.values():
-            yield boxname, Failure(boxname, str(err), err.hint)
 
 
 def _missing(store: Store, boxname: Boxname) -> Listing | Failure:

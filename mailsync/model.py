@@ -146,14 +146,6 @@ class Identify(Protocol):
         """The id of a message whose header has nothing to tell it by."""
 
 
-class Known(Protocol):
-    """What the cache had of one mailbox. Knowing nothing is always right."""
-
-    @property
-    def token(self) -> Token | None: ...
-    def get(self, uid: Uid, /) -> Entry | None: ...
-
-
 class Body(Protocol):
     """A message's bytes, readable once or more, until the next message is asked for."""
 

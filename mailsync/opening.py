@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from .chains import Login, Uses
 from .config.values import ChannelConfig, StoreConfig
@@ -21,6 +22,11 @@ from .secrets import Vault, same_account
 from .spec import INBOX, Remote, parse
 from .stores import Store, over, patterns_of
 
+if TYPE_CHECKING:
+    from .drivers.imap.store import ImapStore
+
+StoreDriver: TypeAlias = "LocalStore | ImapStore"
+
 
 @dataclass(frozen=True, slots=True)
 class Opener:
@@ -34,33 +40,39 @@ class Opener:
     @contextmanager
     def store(self, config: StoreConfig) -> Iterator[Store]:
         """StoreError, LoginError or CertificateError if it cannot be reached."""
+        with self.driver(config) as driver:
+            yield self.over(config, driver)
+
+    def driver(self, config: StoreConfig) -> StoreDriver:
+        """What a store is to be worked with. It is reached with the first thing that is asked of it."""
         if not config.server:
-            local = LocalStore(
+            return LocalStore(
                 self.home,
                 patterns=patterns_of(config),
                 format=config.format,
                 fsync=config.fsync,
                 environ=self.environ,
             )
-            with local:
-                yield over(config, local)
-            return
         from .drivers.imap.store import ImapStore
 
         account = self.account(config)
-        config = replace(config, readonly=config.readonly or account.remote.readonly)
-        driver = ImapStore(
+        return ImapStore(
             account,
             self.vault.of_store(config),
             self.tell,
             patterns=patterns_of(config),
             prefix=config.prefix,
             subscribed=config.subscribed,
-            readonly=config.readonly,
+            readonly=config.readonly or account.remote.readonly,
         )
-        with driver:
-            names = Names(driver.prefix, driver.delimiter, slash_in_level=True, inbox=driver.automatic)
-            yield Store(config, driver, names, Patterns(driver.patterns, driver.delimiter), driver.patterns)
+
+    def over(self, config: StoreConfig, driver: StoreDriver) -> Store:
+        """The store that a driver is of, once that has been opened."""
+        if isinstance(driver, LocalStore):
+            return over(config, driver)
+        config = replace(config, readonly=config.readonly or self.account(config).remote.readonly)
+        names = Names(driver.prefix, driver.delimiter, slash_in_level=True, inbox=driver.automatic)
+        return Store(config, driver, names, Patterns(driver.patterns, driver.delimiter), driver.patterns)
 
     @contextmanager
     def msinfo(self, channel: ChannelConfig, stores: Sequence[StoreConfig]) -> Iterator[tuple[Driver, Mailbox]]:
@@ -105,6 +117,13 @@ class Opener:
         if not isinstance(spec, Remote):
             return self._file(msinfo)
         return f"{{{spec.host.lower()}:{Account(spec).port}/user={spec.user or ''}}}{spec.mailbox}"
+
+    def root(self, config: StoreConfig) -> str:
+        """Where a store is: the same for all of one account, or below the same directories."""
+        if config.server:
+            account = self.account(config)
+            return f"{account}/{account.remote.user or config.name}"
+        return "\n".join(sorted(map(os.path.realpath, self._paths(config))))
 
     def uses(self, channel: ChannelConfig, stores: Sequence[StoreConfig]) -> Uses:
         """What a channel, of which these are the stores, will work with. Opens nothing."""

@@ -8,7 +8,6 @@ from functools import partial
 from typing import NamedTuple
 
 from . import across, differ, guard, look, renames, spelling, stopping
-from .cache import Cache
 from .config.values import MaxDelete
 from .differ import Case, Recorded
 from .errors import BoxError, UsageError
@@ -30,6 +29,7 @@ from .model import (
 from .msinfo.text import Memory
 from .names import BadName, Patterns, check, order
 from .plan import BoxPlan, Change, Held, Plan, Rename, Step
+from .record import Record
 from .stores import Contents, Store
 from .wording import did_you_mean
 
@@ -65,7 +65,7 @@ class Quiet(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the cache must know of a box once its plan is carried out."""
+    """What the record must know of a box once its plan is carried out."""
 
     recorded: Recorded
     validity: Mapping[Side, str | None]
@@ -86,7 +86,7 @@ class Planner:
     stores: Mapping[Side, Store]
     identify: Identify
     options: Options
-    cache: Cache
+    record: Record
     debug: Callable[[str], None] = lambda text: None
     waits: Callable[[Boxname, Step], str] = lambda boxname, step: ""  # why a step is not tried now
     unreadable: list[tuple[Boxname, Side, Failure]] = field(default_factory=list)
@@ -176,7 +176,7 @@ class Planner:
             if not found[side].complete or (not seen and (policy.refuses or policy.spares or policy.marks)):
                 continue
             ids = frozenset(key(entry.id) for entry in found[side].entries)
-            was = self.cache.identity(boxname, side.other) if seen else None
+            was = self.record.identity(boxname, side.other) if seen else None
             boxes[boxname] = renames.Lone(side, ids, seen, found[side].identity, was)
         return tuple(renames.found(boxes, {side: contents[side].boxes for side in Side}))
 
@@ -281,7 +281,7 @@ class Planner:
         rename: Rename | None = None,
     ) -> BoxPlan:
         for side in on:
-            self._same[side] &= self.cache.is_same(boxname, side, found[side].validity)
+            self._same[side] &= self.record.is_same(boxname, side, found[side].validity)
             self.unreadable += [(boxname, side, failure) for failure in found[side].unreadable]
         found = spelling.alike(found, seen)
         here, there = (f"{len(found[s].entries)} in {self.stores[s].name}" for s in Side)
@@ -289,7 +289,7 @@ class Planner:
         missing = frozenset(Side) - on if on else frozenset()
         validity = {side: found[side].validity for side in Side}
         names = {side: rename.old if rename and side is rename.on else boxname for side in Side}
-        recorded = self.cache.recorder(rename.old if rename else boxname, validity)
+        recorded = self.record.recorder(rename.old if rename else boxname, validity)
         case = Case(boxname, found, seen, self._policy(missing), recorded)
         if any((undated := differ.undated(case)).values()):
             case = replace(case, listings=look.dated(self.stores, names, case.listings, undated))

@@ -1,18 +1,22 @@
-"""Runs of channels, made from configuration and command line: stores, msinfo, lock, cache, what is kept, hooks."""
+"""Runs of channels, made from configuration and command line: stores, msinfo, lock, record, what is kept, hooks."""
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from datetime import time as time_of_day
 from typing import TYPE_CHECKING
 
+from .cache import Cache
 from .channel import Channel, Review
 from .config import ChannelConfig, Config, StoreConfig
+from .drivers.contract import Sight
 from .errors import MailsyncError, UsageError
 from .hooks import Changes as Changed
 from .hooks import Hooks
@@ -21,14 +25,17 @@ from .kept import DAY, Kept
 from .ledger import Ledger
 from .model import Identify, Side
 from .msinfo.mailbox import Msinfo
-from .opening import Opener
+from .opening import Opener, StoreDriver
 from .planner import Options
 from .removal import KEEP_DAYS, removals_of
 from .report import Report, Summary
 from .report.headers import Telling
 from .secrets import Vault
-from .state import cache_file, kept_directory, ledger_file, run_lock
+from .settled import Settled
+from .settling import Settling
+from .state import cache_file, kept_directory, ledger_file, record_file, run_lock
 from .stores import Store
+from .unchanged import lasting
 from .undo import undo
 
 if TYPE_CHECKING:
@@ -64,12 +71,12 @@ class Runner:
         channel = target.channel
         options = self._run_options(target)
         if options.simulate:
-            return code_of(self._sync(target, options, None))
+            return code_of(self._sync(target, options, None, None))
         with run_lock(channel.name, self._place(target)):
             hooks = Hooks(channel.name, (channel.a, channel.b), channel.pre_sync, channel.post_sync, channel.on_change)
             hooks.before()
             if not (channel.post_sync or channel.on_change):
-                return code_of(self._sync(target, options, None))
+                return code_of(self._sync(target, options, None, hooks))
             return self._between_hooks(target, options, hooks)
 
     def undo(self, target: Target) -> int:
@@ -101,7 +108,7 @@ class Runner:
         self.ask(target, *self.stores_of(target))
         with self._opened(target) as stores, self.msinfo(target) as msinfo:
             check = Check(stores, self.identify(), self.report, self.options.full, target.only)
-            return 1 if check.channel(name, msinfo, options, cache_file(name, self._place(target))) else 0
+            return 1 if check.channel(name, msinfo, options, record_file(name, self._place(target))) else 0
 
     def applying(self, written: Written) -> Runner:
         """Makes runs as that plan was made."""
@@ -133,14 +140,21 @@ class Runner:
             return Telling(rule, self.report, ids=self.options.verbose_ids, junk=self.options.verbose_parse)
         return rule
 
-    def _sync(self, target: Target, options: Options, noted: Report | None) -> Summary:
+    def _sync(self, target: Target, options: Options, noted: Report | None, hooks: Hooks | None) -> Summary:
+        """`hooks`: those of a run that is not simulated."""
         channel, place = target.channel, self._place(target)
+        settling = self._settling(target, hooks) if hooks and not target.only else None
+        if settling and settling.is_sure():
+            return self.summary
         self.ask(target, *self.stores_of(target))
         ledger = Ledger(ledger_file(channel.name, place))
         if self.options.retry:
             ledger.clear()
         kept = self._kept(target)
-        with self._opened(target) as stores, self.msinfo(target) as msinfo:
+        with self._drivers(target) as drivers, self.msinfo(target) as msinfo, ExitStack() as stack:
+            if settling and settling.is_settled(drivers, msinfo):
+                return self.summary
+            stores = stack.enter_context(self._with_caches(self._over(target, drivers)))
             removals = removals_of(stores, kept.begin(time.time()), channel.keep_deleted)
             run = Channel(
                 channel.name,
@@ -149,7 +163,7 @@ class Runner:
                 self.identify(),
                 self.report,
                 options,
-                cache_file(channel.name, place),
+                record_file(channel.name, place),
                 removals=removals,
                 ledger=ledger,
                 noted=noted,
@@ -157,10 +171,26 @@ class Runner:
                 summary=self.summary,
             )
             summary = run.sync()
-        if not options.simulate:
-            days = channel.keep_deleted
-            kept.expire(time.time() - (KEEP_DAYS if days is None else days) * DAY)
+            if options.simulate:
+                return summary
+            seconds = (KEEP_DAYS if channel.keep_deleted is None else channel.keep_deleted) * DAY
+            kept.expire(time.time() - seconds)
+            if settling and run.idle:
+                oldest = kept.oldest()
+                settling.note(drivers, msinfo, math.inf if oldest is None else oldest + seconds)
         return summary
+
+    def _settling(self, target: Target, hooks: Hooks) -> Settling:
+        channel, file = target.channel, os.path.abspath(self.config.filename)
+        found = self.config.state if lasting(self.config.state) else None
+        return Settling(
+            Settled(file, channel.name, self.options),
+            channel,
+            dict(zip(Side, self.stores_of(target), strict=True)),
+            self.report,
+            Sight({file: found}) if found else None,
+            bool(channel.pre_sync or channel.post_sync),
+        )
 
     def _between_hooks(self, target: Target, options: Options, hooks: Hooks) -> int:
         """post_sync runs after a run that failed, too; not after one that was stopped."""
@@ -168,7 +198,7 @@ class Runner:
 
         changes = Changes()
         try:
-            code = code_of(self._sync(target, options, changes))
+            code = code_of(self._sync(target, options, changes, hooks))
         except MailsyncError as error:
             self._run_after(hooks, error.code, changes.events)
             raise
@@ -184,16 +214,44 @@ class Runner:
 
     @contextmanager
     def _opened(self, target: Target) -> Iterator[dict[Side, Store]]:
-        a, b = self.stores_of(target)
-        with self._store(target, a, Side.A) as one, self._store(target, b, Side.B) as other:
-            yield {Side.A: one, Side.B: other}
+        with self._drivers(target) as drivers:
+            yield self._over(target, drivers)
 
     @contextmanager
-    def _store(self, target: Target, store: StoreConfig, side: Side) -> Iterator[Store]:
+    def _drivers(self, target: Target) -> Iterator[dict[Side, StoreDriver]]:
+        a, b = self.stores_of(target)
+        with self.opener.driver(a) as one, self.opener.driver(b) as other:
+            yield {Side.A: one, Side.B: other}
+
+    def _over(self, target: Target, drivers: Mapping[Side, StoreDriver]) -> dict[Side, Store]:
+        configs = zip(Side, self.stores_of(target), strict=True)
+        return {side: self._store_over(target, config, drivers[side], side) for side, config in configs}
+
+    @contextmanager
+    def _with_caches(self, stores: Mapping[Side, Store]) -> Iterator[Mapping[Side, Store]]:
+        """What was listed before need not be read again, unless the user wants to see it read."""
+        options = self.options
+        if options.full or options.verbose_ids or options.verbose_parse:
+            yield stores
+            return
+        rule, write = self.identify().version, not options.simulate
+        with ExitStack() as stack:
+            caches = {
+                side: stack.enter_context(Cache(cache_file(self.opener.root(store.config)), rule, write=write))
+                for side, store in stores.items()
+            }
+            yield {side: replace(store, cache=caches[side]) for side, store in stores.items()}
+
+    @contextmanager
+    def _store(self, target: Target, config: StoreConfig, side: Side) -> Iterator[Store]:
+        with self.opener.driver(config) as driver:
+            yield self._store_over(target, config, driver, side)
+
+    def _store_over(self, target: Target, config: StoreConfig, driver: StoreDriver, side: Side) -> Store:
         # A mailbox is made only where both the store and the channel allow it.
-        config = store if side in target.channel.create else replace(store, create=False)
-        with self.opener.store(config) as opened:
-            yield opened.mapped(target.channel.map) if side is Side.B else opened
+        config = config if side in target.channel.create else replace(config, create=False)
+        opened = self.opener.over(config, driver)
+        return opened.mapped(target.channel.map) if side is Side.B else opened
 
     def _review(self, target: Target, options: Options) -> Review | None:
         if not (self.options.plan or self.written):

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
+from .directories import directory
 from .errors import Locked, MailsyncError
 
 
-def cache_file(channel: str, msinfo: str) -> Path:
-    """The cache of a channel. `msinfo`: its mailbox, as an absolute name."""
-    return _directory("cache") / f"{_name(channel, msinfo)}.sqlite"
+def cache_file(store: str) -> Path:
+    """The cache of a store, of which this tells where it is."""
+    return Path(directory("cache")) / f"{_name('store', store)}.sqlite"
+
+
+def record_file(channel: str, msinfo: str) -> Path:
+    """The record of a channel. `msinfo`: its mailbox, as an absolute name."""
+    return Path(directory("cache")) / f"{_name(channel, msinfo)}.sqlite"
 
 
 def ledger_file(channel: str, msinfo: str) -> Path:
     """Where the messages of a channel that fail again and again are listed. `msinfo`: as above."""
-    return _directory("state") / f"{_name(channel, msinfo)}.ledger.json"
+    return Path(directory("state")) / f"{_name(channel, msinfo)}.ledger.json"
 
 
 def kept_directory(channel: str, msinfo: str) -> Path:
     """Where what its runs have deleted is kept for a while."""
-    return _directory("state") / "deleted" / _name(channel, msinfo)
+    return Path(directory("state")) / "deleted" / _name(channel, msinfo)
 
 
 @contextmanager
 def run_lock(channel: str, msinfo: str) -> Iterator[None]:
     """Hold the channel; Locked if another run has it. The lock ends with the process, however that ends."""
-    path = _directory("state") / f"{_name(channel, msinfo)}.lock"
+    path = Path(directory("state")) / f"{_name(channel, msinfo)}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -53,17 +58,6 @@ def run_lock(channel: str, msinfo: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def _directory(kind: str) -> Path:
-    """As the XDG Base Directory Specification has it; on systems with rules of their own, as platformdirs has it."""
-    if sys.platform in ("darwin", "win32"):
-        import platformdirs
-
-        return platformdirs.user_cache_path("mailsync") if kind == "cache" else platformdirs.user_state_path("mailsync")
-    # Said again here, because a run that finds nothing to do would spend a tenth of its time on that import.
-    home = os.environ.get(f"XDG_{kind.upper()}_HOME", "").strip()
-    return Path(home or os.path.expanduser({"cache": "~/.cache", "state": "~/.local/state"}[kind]), "mailsync")
 
 
 def _name(channel: str, msinfo: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from .cache import Cache
 from .config.values import StoreConfig
-from .drivers.contract import Box, Driver
-from .errors import StoreError
+from .drivers.contract import Box, Driver, Wanted
+from .errors import BoxError, StoreError
 from .mapping import MappedNames, NoPartner, Renaming
-from .model import BoxInfo, Boxname, Failure, Mailbox
+from .model import BoxInfo, Boxname, Failure, Identify, Listing, Mailbox
 from .names import BadName, Names, Patterns, is_inbox
 from .spec import server_part
 
@@ -43,6 +45,7 @@ class Store:
     names: Names | MappedNames
     patterns: Patterns
     texts: Sequence[str]  # of the patterns
+    cache: Cache | None = None
 
     @property
     def name(self) -> str:
@@ -86,6 +89,19 @@ class Store:
             f"store {self.name}: {type(self.driver).__name__}, delimiter {self.driver.delimiter!r}, patterns"
             f" {' '.join(self.texts)}: {len(contents.boxes)} names, {len(contents.failed)} that cannot be listed{uses}"
         )
+
+    def listings(self, boxnames: Iterable[Boxname], identify: Identify) -> Iterator[tuple[Boxname, Listing | Failure]]:
+        """These mailboxes as the driver lists them. What is known is not read again; what was read is known then."""
+        names: dict[Mailbox, Boxname] = {self.mailbox(boxname): boxname for boxname in boxnames}
+        wanted = [Wanted(one, partial(self.cache.known, one)) if self.cache else Wanted(one) for one in names]
+        try:
+            for mailbox, found in self.driver.listings(wanted, identify):
+                if self.cache and isinstance(found, Listing):
+                    self.cache.keep(found)
+                yield names.pop(mailbox), found
+        except BoxError as err:
+            for boxname in names.values():
+                yield boxname, Failure(boxname, str(err), err.hint)
 
     def mailbox(self, boxname: Boxname) -> Mailbox:
         return self.names.mailbox(boxname)

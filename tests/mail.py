@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mailsync import cli
+from mailsync.drivers import files
 from mailsync.drivers.contract import Driver, Wanted
+from mailsync.drivers.formats import Local
 from mailsync.drivers.local import LocalStore
 from mailsync.drivers.memory import Bytes
 from mailsync.identity import examine, identify
-from mailsync.model import NONE, Digest, Entry, Failure, Flags, Listing, Mailbox, Message, MessageId, Uid
+from mailsync.model import NONE, Digest, Entry, Failure, Flags, Listing, Mailbox, Message, MessageId, Token, Uid
 
 MSGID = identify("msgid")
 NEW_YEAR = 1704067200  # 2024, as UTC
@@ -250,3 +253,12 @@ def ordinary_rights() -> Iterator[None]:
 
 def forget_cache(home: Path) -> None:
     shutil.rmtree(home / ".cache", ignore_errors=True)
+
+
+def resting(box: Local) -> Token:
+    """The token of a mailbox, once any change from then on would make it another one."""
+    for _ in range(1000):
+        if token := files.token(box.sight().values()):
+            return token
+        time.sleep(0.005)
+    raise TimeoutError

@@ -19,6 +19,7 @@ from mailsync.drivers import delivery, files
 from mailsync.drivers.delivery import Staged
 from mailsync.drivers.files import CHUNK, FileError, LineEnds, LocalBody, read_head, to_wire
 from mailsync.model import NONE, Appended, Failure, Message, Uid
+from mailsync.unchanged import state
 
 Opener = Callable[[bytes], int]
 odd_bytes = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"\0", b"\xff"])).map(b"".join)
@@ -136,35 +137,42 @@ def test_reading_leaves_the_access_time(tmp_path: Path) -> None:
     assert 5 == (tmp_path / "m").stat().st_atime
 
 
-# ---- stamps ----------------------------------------------------------------------------------------------------------
+# ---- tokens ----------------------------------------------------------------------------------------------------------
 
 
-def test_stamp_stays_while_nothing_happens_and_differs_after_each_change(tmp_path: Path) -> None:
-    stamps = [files.stamp(str(tmp_path), str(tmp_path / "a"))]
+def token(*paths: str) -> str:
+    """Once it can be had: none is given while a change might not show."""
+    while not (found := files.token(map(state, paths))):
+        time.sleep(0.005)
+    return found
+
+
+def test_token_stays_while_nothing_happens_and_differs_after_each_change(tmp_path: Path) -> None:
+    tokens = [token(str(tmp_path), str(tmp_path / "a"))]
     (tmp_path / "a").touch()
-    stamps.append(files.stamp(str(tmp_path), str(tmp_path / "a")))
+    tokens.append(token(str(tmp_path), str(tmp_path / "a")))
     (tmp_path / "a").write_bytes(b"x")
-    stamps.append(files.stamp(str(tmp_path), str(tmp_path / "a")))
+    tokens.append(token(str(tmp_path), str(tmp_path / "a")))
 
-    assert 3 == len(set(stamps))
-    assert stamps[-1] == files.stamp(str(tmp_path), str(tmp_path / "a"))
+    assert 3 == len(set(tokens))
+    assert tokens[-1] == token(str(tmp_path), str(tmp_path / "a"))
 
 
-def test_change_right_after_the_stamp_is_told_though_the_clock_is_coarse(tmp_path: Path) -> None:
+def test_change_right_after_the_token_is_told_though_the_clock_is_coarse(tmp_path: Path) -> None:
     for n in range(5):
         (tmp_path / f"a{n}").touch()
-        before = files.stamp(str(tmp_path))
+        before = token(str(tmp_path))
         (tmp_path / f"b{n}").touch()
 
-        assert before != files.stamp(str(tmp_path))
+        assert before != token(str(tmp_path))
 
 
 def test_time_put_back_by_a_copying_program_does_not_hide_a_change(tmp_path: Path) -> None:
-    before, times = files.stamp(str(tmp_path)), tmp_path.stat()
+    before, times = token(str(tmp_path)), tmp_path.stat()
     (tmp_path / "a").touch()
     os.utime(tmp_path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
-    assert before != files.stamp(str(tmp_path))
+    assert before != token(str(tmp_path))
 
 
 def test_directory_that_changes_all_the_time_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

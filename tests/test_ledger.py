@@ -18,7 +18,7 @@ from mailsync.ledger import HOUR, LONGEST, Case, Entry, Kind, Ledger, case_of, p
 from mailsync.model import NONE, Boxname, MessageId, Side, Uid
 from mailsync.model import Entry as Listed
 from mailsync.plan import Copy, Delete, SetFlags, Step, Why
-from mailsync.state import cache_file, ledger_file
+from mailsync.state import ledger_file, record_file
 
 INBOX, WORK = Boxname("INBOX"), Boxname("work")
 NOW = 1_700_000_000.5
@@ -359,5 +359,5 @@ def test_each_channel_has_a_ledger_of_its_own(home: Path) -> None:
 
     assert home / ".local/state/mailsync" == found.parent
     assert 4 == len(
-        {found, ledger_file("ac", "/home/jane/msinfo"), ledger_file("ab", "/m"), cache_file("ab", "/home/jane/msinfo")}
+        {found, ledger_file("ac", "/home/jane/msinfo"), ledger_file("ab", "/m"), record_file("ab", "/home/jane/msinfo")}
     )

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,13 +36,16 @@ from mailsync.model import (
     FlagChange,
     Flags,
     Head,
+    Holds,
     Listing,
     Mailbox,
     Message,
     MessageId,
+    Token,
     Uid,
 )
 
+from .mail import resting
 from .test_files import fast_directory
 
 NAME = Mailbox("box")
@@ -233,14 +237,9 @@ def test_message_linked_under_two_names_is_one_message_and_goes_with_both(box: M
 
 def test_known_messages_are_not_read_again(box: Maildir, path: Path) -> None:
     uids = append(box, mail(1, {SEEN}), mail(2))
+    known = [Entry(uids[0], MessageId("<known>"), NONE)]
 
-    class Known:
-        token = None
-
-        def get(self, uid: Uid) -> Entry | None:
-            return Entry(uid, MessageId("<known>"), NONE) if uid == uids[0] else None
-
-    listing = box.listing(ById(), Known())
+    listing = box.listing(ById(), replace(box.listing(ById()), entries=known))
 
     assert [("<known>", {SEEN}), ("<2>", NONE)] == [(entry.id, entry.flags) for entry in sorted(listing.entries)]
 
@@ -251,18 +250,19 @@ def test_listing_of_what_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 def test_token_stays_while_nothing_happens_and_differs_after_each_change(box: Maildir, path: Path) -> None:
-    tokens = [box.token()]
+    tokens = [resting(box)]
     (uid,) = append(box, mail(1))
-    tokens.append(box.token())
+    tokens.append(resting(box))
     set_flags(box, FlagChange(uid, add=frozenset({SEEN})))
-    tokens.append(box.listing(ById()).token)
+    resting(box)
+    tokens.append(box.listing(ById()).token or Token(""))
     set_flags(box, FlagChange(uid, add=frozenset({"Work"})))
-    tokens.append(box.token())
+    tokens.append(resting(box))
     expunge(box, uid)
-    tokens.append(box.token())
+    tokens.append(resting(box))
 
     assert 5 == len(set(tokens))
-    assert tokens[-1] == box.token()
+    assert tokens[-1] == resting(box)
     assert tokens[-1] == box.listing(ById()).token
 
 
@@ -545,13 +545,9 @@ def test_known_message_removed_while_the_others_are_read_is_left_out(box: Maildi
                 (path / "new" / f"{n}.x").unlink(missing_ok=True)
             return super().__call__(header)
 
-    class Last:
-        token = None
+    known = [Entry(Uid("2.x"), MessageId("<2>"), NONE)]
 
-        def get(self, uid: Uid) -> Entry | None:
-            return Entry(uid, MessageId("<2>"), NONE) if uid == "2.x" else None
-
-    assert ["<0>"] == ids(box.listing(Other(), Last()))
+    assert ["<0>"] == ids(box.listing(Other(), Listing(NAME, known, Holds(), validity=box.validity())))
 
 
 def test_empty_maildir_is_deleted_with_what_dovecot_kept_there(box: Maildir, path: Path) -> None:

@@ -6,8 +6,11 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+from ..directories import directory
 from ..errors import ConfigError
+from ..unchanged import State, state_of
 from ..wording import quoted
 from . import grammar
 from .keys import CHANNEL, STORE, Setting, default_ref
@@ -41,9 +44,7 @@ def find(option: str | None, home: str) -> str:
     places = [os.path.join(home, ".mailsync")] if home else []
     if places and os.path.lexists(places[0]):
         return places[0]
-    import platformdirs  # 20 ms that a `~/.mailsync` saves
-
-    places.append(os.path.join(platformdirs.user_config_dir("mailsync"), "config"))
+    places.append(os.path.join(directory("config"), "config"))
     if os.path.lexists(places[-1]):
         return places[-1]
     raise ConfigError(
@@ -55,7 +56,7 @@ def find(option: str | None, home: str) -> str:
 def load(path: str) -> Config:
     """Read a regular file or a pipe. ConfigError if it cannot be read, has faults, or shows a password to others."""
     try:
-        text, mode = _read(path)
+        text, mode, found = _read(path)
     except OSError as err:
         raise ConfigError(
             f"{path}: the configuration cannot be read: {err.strerror or err}", hint="Another is named with -f FILE."
@@ -66,7 +67,7 @@ def load(path: str) -> Config:
             f"{path}: holds the password of {quoted(owner.name)}, and others can read or write it (mode {mode:04o})",
             hint=f"Run: chmod 600 {shlex.quote(path)}",
         )
-    return config
+    return replace(config, state=found)
 
 
 def dump(config: Config) -> str:
@@ -82,14 +83,15 @@ def dump(config: Config) -> str:
     return "\n".join((*stores, *channels, *groups))
 
 
-def _read(path: str) -> tuple[str, int | None]:
-    """The text, and the permissions of what is a file."""
+def _read(path: str) -> tuple[str, int | None, State | None]:
+    """The text; the permissions and the state of what is a file."""
     with open(path, "rb", opener=_opener) as file:
-        mode = os.fstat(file.fileno()).st_mode
+        found = os.fstat(file.fileno())
         data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise ConfigError(f"{path}: more than {MOST_BYTES:,} bytes, expected a configuration file")
-    return data.decode("utf-8-sig", "surrogateescape"), stat.S_IMODE(mode) if stat.S_ISREG(mode) else None
+    text, is_file = data.decode("utf-8-sig", "surrogateescape"), stat.S_ISREG(found.st_mode)
+    return text, stat.S_IMODE(found.st_mode) if is_file else None, state_of(found) if is_file else None
 
 
 def _opener(path: str, flags: int) -> int:

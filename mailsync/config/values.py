@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from ..model import Duplicates, Side
+from ..unchanged import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +134,4 @@ class Config:
     channels: Mapping[str, ChannelConfig]
     warnings: tuple[str, ...] = ()  # each with file, line and column
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # channels, those of groups in groups, too
+    state: State | None = field(default=None, compare=False)  # of the file when it was read; None: it was no file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
@@ -10,40 +10,36 @@ from typing import Protocol, Self, runtime_checkable
 from ..model import (
     Appended,
     BoxInfo,
-    Entry,
     Failure,
     Fault,
     FlagChange,
     Head,
     Holds,
     Identify,
-    Known,
     Listing,
     Mailbox,
     Measured,
     Message,
     MessageId,
-    Token,
     Uid,
 )
+from ..unchanged import State
 
 
-@dataclass(frozen=True, slots=True)
-class Nothing:
-    """A cache that knows nothing."""
-
-    token: Token | None = None
-
-    def get(self, uid: Uid, /) -> Entry | None:
-        return None
+def _nothing() -> Listing | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A mailbox to be listed, and what is known of it already."""
+    """A mailbox to be listed.
+
+    `known` gives what an earlier listing has found, by the same rule for ids. Nothing is always right; what is known
+    under another validity means nothing, and what is under an equal token is all there is.
+    """
 
     mailbox: Mailbox
-    known: Known = field(default_factory=Nothing)
+    known: Callable[[], Listing | None] = _nothing
 
 
 class Driver(Protocol):
@@ -140,6 +136,22 @@ class Follows(Protocol):
 
     def identity(self, mailbox: Mailbox) -> str | None:
         """As in `Listing`, asked for now; None if it cannot be told. BoxError for a name that cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What tells, later and cheaply, whether anything in a store is not as it was."""
+
+    paths: Mapping[str, State | None] = field(default_factory=dict)  # on this machine: all that it depends on
+    token: str = ""  # on a server
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """Optional: a store that can tell what it depends on."""
+
+    def sight(self) -> Sight | None:
+        """All of that, as it was before it was first looked at. None: a change after that might not be told."""
 
 
 @runtime_checkable

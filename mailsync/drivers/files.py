@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from .. import stopping
-from ..model import Failure, Head, Identify, Measured, Message, MessageId, Uid
+from ..model import Failure, Head, Identify, Measured, Message, MessageId, Token, Uid
+from ..unchanged import TICK, State, lasting, state
 
 CHUNK = 256 * 1024
 HEAD = 4096  # what is read first of a message
 LONGEST_HEAD = 1024 * 1024  # a message without a blank line is all header, up to here
-TICK = 0.02  # seconds; the clock of a file system moves in steps of up to 10 ms
-COARSE_TICK = 2.5  # or of 1 or 2 seconds, if it keeps no fractions
 PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # seconds, between looks at a directory that keeps changing
 LOCK_WAIT = 10.0  # seconds
 LOCK_STALE = 120.0  # seconds; Dovecot's limit for its small files
@@ -219,9 +218,9 @@ def steadily(path: str, look: Callable[[], T]) -> T:
     """
     for pause in PAUSES:
         time.sleep(pause)
-        before = stamp(path)
+        before = _at_rest(path)
         found = look()
-        if before == stamp(path):
+        if before == state(path):
             return found
     raise FileError(errno.EAGAIN, "another program changes it all the time", path)
 
@@ -235,30 +234,25 @@ def inode(path: str) -> str | None:
     return f"{found.st_dev}:{found.st_ino}"
 
 
-def stamp(*paths: str) -> str | None:
-    """What differs whenever one of these files or directories was changed or replaced since; None: it cannot be told.
+def token(states: Iterable[State | None]) -> Token | None:
+    """What differs whenever one of these was changed or replaced since; None while a change might not show."""
+    found = list(states)
+    if not all(map(lasting, found)):
+        return None
+    return Token(" ".join("-" if each is None else ".".join(map(str, each)) for each in found))
 
-    Waits until the clock has moved on from the last change: else a change in the same tick would leave the stamp as it
-    is and never be seen. ctime, because tools that copy directories put mtime back.
+
+def _at_rest(path: str) -> State | None:
+    """Its state, once the clock has moved on since the last change: else one in the same tick would not show.
+
+    For a clock that counts whole seconds that would be too long to wait.
     """
     for _ in range(5):
-        found = [_state(path) for path in paths]
-        youngest = max((state[0] for state in found if state), default=0)
-        tick = TICK if youngest % 10**9 else COARSE_TICK
-        age = time.time() - youngest / 1e9
-        if not 0 <= age < tick:
-            return " ".join("{}.{}".format(*state) if state else "-" for state in found)
-        if tick == COARSE_TICK:
-            return None
-        time.sleep(tick - age)
-    return None
-
-
-def _state(path: str) -> tuple[int, int] | None:
-    with suppress(FileNotFoundError):
-        found = os.stat(path)
-        return found.st_ctime_ns, found.st_ino
-    return None
+        found = state(path)
+        if lasting(found) or (found and found[4] % 10**9 == 0):
+            break
+        time.sleep(TICK)
+    return found
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------

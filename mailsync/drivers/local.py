@@ -21,8 +21,9 @@ from typing import NamedTuple, Self
 from ..errors import BoxError, StoreError
 from ..model import BoxInfo, Failure, Fault, Holds, Identify, Listing, Mailbox
 from ..names import MAILDIR_PARTS, Patterns, is_inbox
-from .contract import Box, Wanted
-from .files import inode, make_directories, scan, sync_directory, why
+from ..unchanged import State, lasting, state
+from .contract import Box, Sight, Wanted
+from .files import inode, make_directories, scan, sync_directory, token, why
 from .formats import FORMATS, Local, by_name, recognise
 from .places import INBOX, MH_INBOX, Place, Places, Root, is_taken, look, look_or_fail
 
@@ -48,6 +49,8 @@ class LocalStore:
         self._fsync = fsync
         self._places = Places(home, patterns, format, environ)
         self._formats: dict[Mailbox, str] = {}  # of what was looked at
+        self._sight: dict[str, State | None] = {}
+        self._sight_lasts = True
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +76,7 @@ class LocalStore:
                 found = look_or_fail(self._places.directory(mailbox))
                 return BoxInfo(mailbox, selectable=False) if found and stat.S_ISDIR(found.st_mode) else None
             place = self._places.place(mailbox)
+            self._see(place.path)
             return self._info(mailbox, place.path, place.format) if look_or_fail(place.path) else None
         except BoxError as err:
             return _unseen(mailbox, str(err), err.hint)
@@ -140,6 +144,9 @@ class LocalStore:
         """Device and inode of its directory or file; an mbox that is rewritten has another one afterwards."""
         return inode(self._places.place(mailbox).path)
 
+    def sight(self) -> Sight | None:
+        return Sight(self._sight) if self._sight_lasts else None
+
     def faults(self, mailbox: Mailbox) -> Sequence[Fault]:
         from .faults import of_mailbox, of_no_mailbox
 
@@ -188,18 +195,23 @@ class LocalStore:
     def _listing(self, wanted: Wanted, identify: Identify) -> Listing | Failure:
         try:
             with _spoils(wanted.mailbox):
-                return self._existing(wanted.mailbox).listing(identify, wanted.known)
+                box, known = self._existing(wanted.mailbox), wanted.known()
+                if known and known.token and known.token == token(box.sight().values()):
+                    return known
+                return box.listing(identify, known)
         except BoxError as err:
             return Failure(wanted.mailbox, str(err), err.hint, gone=isinstance(err, _Gone))
 
     def _info(self, mailbox: Mailbox, path: str, only: str | None) -> BoxInfo:
         """What is there, under this name. It is there: whatever hinders is a failure."""
         try:
+            self._see(path)
             kind = recognise(path, only)
             if kind:
-                token = kind(path, mailbox, fsync=self._fsync).token()
+                seen = kind(path, mailbox, fsync=self._fsync).sight()
+                self._note(seen)
                 self._formats[mailbox] = kind.format
-                return BoxInfo(mailbox, token=token)
+                return BoxInfo(mailbox, token=token(seen.values()))
             if not os.path.isdir(path):
                 why_not = "not a mailbox: neither a directory nor a file that begins as an mbox does"
                 return BoxInfo(mailbox, False, None, Failure(mailbox, why_not), stray=True)
@@ -216,6 +228,18 @@ class LocalStore:
         except BoxError as err:
             return _unseen(mailbox, str(err), err.hint)
 
+    # ---- what it depends on, before it is read ----
+
+    def _see(self, path: str) -> None:
+        with suppress(OSError):  # what cannot be seen is a failure: no run comes to rest on that
+            self._note({path: state(path)})
+
+    def _note(self, seen: Mapping[str, State | None]) -> None:
+        """What was seen first counts: all that was done with it came later."""
+        for path, found in seen.items():
+            if self._sight.setdefault(path, found) is found and not lasting(found):
+                self._sight_lasts = False
+
     # ---- the walk ----
 
     def _walk(self, wanted: Patterns, patterns: Sequence[str]) -> Iterator[BoxInfo]:
@@ -223,12 +247,15 @@ class LocalStore:
         special += [MH_INBOX] if any(text.lower() == MH_INBOX for text in patterns) else []
         known_as_inbox = None
         if INBOX in special:
+            for path in self._places.inboxes():
+                self._see(path)
             with suppress(BoxError):  # `find` tells it
                 known_as_inbox = self._places.place(INBOX).path
         for mailbox in special:
             if info := self.find(mailbox):
                 yield info
         for root in self._places.roots(patterns):
+            self._see(root.path)
             try:
                 found = look(root.path)
                 if not found or not stat.S_ISDIR(found.st_mode):

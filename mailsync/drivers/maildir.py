@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import ClassVar
 
 from ..errors import BoxError
-from ..model import HIDDEN, Entry, Failure, Holds, Identify, Known, Listing, Mailbox, Token
+from ..model import HIDDEN, Entry, Failure, Holds, Identify, Listing, Mailbox
+from ..unchanged import State, state
 from . import files
 from .flags import FlagsReader, in_delivery_order, letter_table, maildir_holds, parse_keywords
 from .maildiropen import KEYWORDS, OpenMaildir
@@ -39,22 +40,21 @@ class Maildir:
         """Device and inode: a Maildir made anew under this name is another one."""
         return files.inode(self.path)
 
-    def token(self) -> Token | None:
-        if not self.recognise(self.path):
-            return None
-        stamp = files.stamp(*(self.at(part) for part in ("cur", "new", KEYWORDS)))
-        return None if stamp is None else Token(stamp)
+    def sight(self) -> dict[str, State | None]:
+        return {path: state(path) for path in (self.at("cur"), self.at("new"), self.at(KEYWORDS))}
 
-    def listing(self, identify: Identify, known: Known | None = None) -> Listing:
+    def listing(self, identify: Identify, known: Listing | None = None) -> Listing:
         """All messages in the order of their delivery. The heads of those that are `known` are not read.
 
         BoxError if a directory cannot be read: a part of a listing would look like deletions.
         """
-        token = self.token()
+        token = files.token(self.sight().values())
         names = Names(self.path, self.mailbox)
         # Read after the names: a keyword is written down before the first name that carries its letter.
         keywords = self.keywords()
         flags = FlagsReader(letter_table(keywords))
+        validity = self.validity()
+        ids = {entry.uid: entry.id for entry in known.entries} if known and known.validity == validity else {}
         entries: list[Entry] = []
         unreadable = [
             Failure(uid, f"{other} has the unique name of another message", "Rename one of the two by hand.")
@@ -62,8 +62,7 @@ class Maildir:
         ]
         for uid in in_delivery_order(names.where):
             try:
-                before = known.get(uid) if known else None
-                id = before.id if before else names.identity(uid, identify)
+                id = ids[uid] if uid in ids else names.identity(uid, identify)
             except FileNotFoundError:
                 continue  # removed just now
             except OSError as err:
@@ -72,7 +71,6 @@ class Maildir:
             where = names.where.get(uid)  # None: the last look at the names did not find it any more
             if id != HIDDEN and where:
                 entries.append(Entry(uid, id, flags.of(where)))
-        validity = self.validity()
         return Listing(
             self.mailbox, entries, maildir_holds(keywords), token, validity, tuple(unreadable), identity=validity
         )

@@ -9,9 +9,10 @@ from contextlib import contextmanager, suppress
 from typing import ClassVar
 
 from ..errors import BoxError
-from ..model import Holds, Identify, Known, Listing, Mailbox, Token
-from .contract import Box, Nothing
-from .files import inode, make_directories, open_quietly, stamp, sync_directory, why
+from ..model import Holds, Identify, Listing, Mailbox
+from ..unchanged import State, state
+from .contract import Box
+from .files import inode, make_directories, open_quietly, sync_directory, token, why
 from .locks import LOCK_WAIT, locked
 from .mboxopen import HOLDS, MboxBox
 from .mboxscan import first_postmark
@@ -49,16 +50,16 @@ class Mbox:
     def holds(self) -> Holds:
         return HOLDS
 
-    def token(self) -> Token | None:
-        found = stamp(self.path) if os.path.exists(self.path) else None
-        return None if found is None else Token(found)
+    def sight(self) -> dict[str, State | None]:
+        return {self.path: state(self.path)}
 
-    def listing(self, identify: Identify, known: Known | None = None) -> Listing:
+    def listing(self, identify: Identify, known: Listing | None = None) -> Listing:
         """BoxError if it is locked, cannot be read, or is no mbox (any more)."""
-        token = self.token()
+        token_now = token(self.sight().values())
         with self._opened(write=False) as box:
-            entries, identity = list(box.entries(identify, known or Nothing())), inode(self.path)
-            return Listing(self.mailbox, entries, HOLDS, token, box.validity, identity=identity)
+            ids = {entry.uid: entry.id for entry in known.entries} if known else {}
+            entries, identity = list(box.entries(identify, ids)), inode(self.path)
+            return Listing(self.mailbox, entries, HOLDS, token_now, box.validity, identity=identity)
 
     @contextmanager
     def open(self, *, write: bool) -> Iterator[Box]:

@@ -6,11 +6,10 @@ Knows only whether a file still is the one that was read.
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 from typing import Self
 
-from .files import COARSE_TICK, TICK
+from ..unchanged import is_past
 from .mboxscan import Contents
 from .mboxtext import Source
 
@@ -36,8 +35,7 @@ class State:
 
     def lasting(self) -> bool:
         """Whether any change from now on would make it another one: the clock has moved on since the last."""
-        tick = TICK if self.ctime % 10**9 else COARSE_TICK
-        return time.time_ns() - self.ctime >= tick * 10**9
+        return is_past(self.ctime)
 
 
 def keep(path: str, state: State, contents: Contents) -> None:

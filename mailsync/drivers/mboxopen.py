@@ -10,13 +10,26 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 
 from ..errors import BoxError
-from ..model import HIDDEN, Appended, Entry, Failure, FlagChange, Head, Holds, Identify, Known, Measured, Message, Uid
+from ..model import (
+    HIDDEN,
+    Appended,
+    Entry,
+    Failure,
+    FlagChange,
+    Head,
+    Holds,
+    Identify,
+    Measured,
+    Message,
+    MessageId,
+    Uid,
+)
 from .files import FileError, measured, refusal, sync_directory, to_wire, why, write_all
 from .locks import Lock
 from .mboxkept import State, keep, kept
@@ -85,12 +98,12 @@ class MboxBox:
     def validity(self) -> str | None:
         return str(self._inode)
 
-    def entries(self, identify: Identify, known: Known) -> Iterator[Entry]:
+    def entries(self, identify: Identify, known: Mapping[Uid, MessageId]) -> Iterator[Entry]:
+        """`known`: the ids of some."""
         names, contents = self._current(), self._contents
         for number, (uid, span) in enumerate(names.items(), 1):
             header, flags = plain_header(contents.raw_header(span), contents.crlf)
-            before = known.get(uid)
-            id = before.id if before else identify(header)
+            id = known[uid] if uid in known else identify(header)
             if id is None:
                 id = identify.whole(self._body(span).chunks(wire=False))
             if id != HIDDEN:

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from typing import ClassVar
 
 from ..errors import BoxError
-from ..model import HIDDEN, NONE, SYSTEM, Entry, Failure, Holds, Identify, Known, Listing, Mailbox, Token, Uid
+from ..model import HIDDEN, NONE, SYSTEM, Entry, Failure, Holds, Identify, Listing, Mailbox, Uid
+from ..unchanged import State, deep_state, state
 from . import files
 from .flags import Ranges, flags_by_number, parse_sequences
 from .mhopen import OpenMh, is_number, uid_of
@@ -57,18 +58,19 @@ class Mh:
         """Device and inode: a directory made anew under this name is another mailbox."""
         return files.inode(self.path)
 
-    def token(self) -> Token | None:
-        if not os.path.isdir(self.path):
-            return None
-        stamp = files.stamp(self.path, self.sequences_file or self.path)
-        return None if stamp is None else Token(stamp)
+    def sight(self) -> dict[str, State | None]:
+        """Down to each message: editors write a draft in its place."""
+        deep = {self.path: deep_state(self.path)}
+        return deep | {self.sequences_file: state(self.sequences_file)} if self.sequences_file else deep
 
-    def listing(self, identify: Identify, known: Known | None = None) -> Listing:
+    def listing(self, identify: Identify, known: Listing | None = None) -> Listing:
         """All messages by number. The heads of those that are `known` are not read. BoxError if it cannot be read."""
-        token = self.token()
+        token = files.token(self.sight().values())
         numbers = self.numbers()
         # Read after the numbers: what is appended has its flags before its number.
         flags = flags_by_number(self.sequences(), numbers)
+        validity = self.validity()
+        ids = {entry.uid: entry.id for entry in known.entries} if known and known.validity == validity else {}
         entries: list[Entry] = []
         unreadable: list[Failure] = []
         for number in numbers:
@@ -76,8 +78,7 @@ class Mh:
             uid = Uid(str(number))
             try:
                 uid = uid_of(number, os.stat(path))
-                before = known.get(uid) if known else None
-                id = before.id if before else files.identity_of(path, identify)
+                id = ids[uid] if uid in ids else files.identity_of(path, identify)
             except FileNotFoundError:
                 continue  # removed just now
             except OSError as err:
@@ -85,7 +86,6 @@ class Mh:
                 continue
             if id != HIDDEN:
                 entries.append(Entry(uid, id, flags[number]))
-        validity = self.validity()
         return Listing(self.mailbox, entries, self.holds(), token, validity, tuple(unreadable), identity=validity)
 
     @contextmanager

@@ -164,12 +164,16 @@ class Places:
             rest = rest[2:]
         return os.path.join(base, rest)
 
+    def inboxes(self) -> list[str]:
+        """Where an INBOX may be that is not that of a root, best first."""
+        mbox, maildir = (os.path.join(self.home, name) for name in ("mbox", "Maildir"))
+        if (self._format or "").startswith("maildir"):
+            return [maildir, mbox, *self._spools()]
+        return [mbox, *self._spools(), maildir]
+
     def _inbox(self) -> Place:
         """The first that is there, else the very first: so what we make stays INBOX, whatever comes later."""
-        mbox, maildir = (os.path.join(self.home, name) for name in ("mbox", "Maildir"))
-        order = [mbox, *self._spools(), maildir]
-        if (self._format or "").startswith("maildir"):
-            order = [maildir, mbox, *self._spools()]
+        mbox, order = os.path.join(self.home, "mbox"), self.inboxes()
         for path in order:
             found = look_or_fail(path)
             if found and (path != mbox or stat.S_ISREG(found.st_mode)):

@@ -11,7 +11,7 @@ from ..drivers.contract import Driver, Wanted
 from ..drivers.memory import Bytes
 from ..errors import BoxError, Lost, MsinfoError
 from ..identity import forged
-from ..model import SEEN, Boxname, Entry, Failure, Key, Listing, Mailbox, Message, MessageId, Token, Uid
+from ..model import SEEN, Boxname, Failure, Key, Listing, Mailbox, Message, MessageId, Token, Uid
 from . import text
 from .text import Memory
 
@@ -32,10 +32,11 @@ class Msinfo:
     notes: list[str] = field(default_factory=list)  # what else is worth telling about the mailbox
     forged: list[str] = field(default_factory=list)  # and what must be told
     digest: str = ""  # tells the memory that was loaded or saved from any other
+    token: Token | None = None  # of the mailbox, before it was read
     folded: bool = False  # another run saved meanwhile: what we saved has its lines, too
     turn: AbstractContextManager[object] = field(default_factory=nullcontext)  # held while the mailbox is used
     _old: frozenset[Place] = frozenset()  # our messages that were read or written: they go once a new one is there
-    _last: _Last = field(default_factory=lambda: _Last())
+    _last: Listing | None = None
 
     def load(self) -> Memory:
         """What was seen last time; empty in the first run. MsinfoError if there is something that cannot be read."""
@@ -46,6 +47,7 @@ class Msinfo:
         info = self.driver.find(self.mailbox)
         if info is None:
             return {}
+        self.token = info.token
         if info.failure or not info.selectable:
             why = info.failure.why if info.failure else "it is no mailbox"
             raise MsinfoError(f"msinfo {self.mailbox}: {why}", AWAY)
@@ -136,12 +138,10 @@ class Msinfo:
     def _list(self) -> Listing:
         """The mailbox, with OURS, FORGED or OTHER as ids. Each message is looked at once only."""
         shown = _Shown(self.channel)
-        [(_, listing)] = self.driver.listings([Wanted(self.mailbox, self._last)], shown)
-        if self._last.entries and isinstance(listing, Listing) and listing.validity != self._last.validity:
-            [(_, listing)] = self.driver.listings([Wanted(self.mailbox)], shown)  # uids mean other messages now
+        [(_, listing)] = self.driver.listings([Wanted(self.mailbox, lambda: self._last)], shown)
         if isinstance(listing, Failure):
             raise BoxError(listing.why, listing.hint)
-        self._last = _Last({entry.uid: entry for entry in listing.entries}, listing.validity)
+        self._last = listing
         return listing
 
     def _news(self, known: Collection[Place | None]) -> tuple[Listing, list[tuple[Place, bytes]]]:
@@ -233,18 +233,6 @@ class _Shown:
 
     def whole(self, chunks: Iterable[bytes], /) -> MessageId:
         return OTHER
-
-
-@dataclass(frozen=True, slots=True)
-class _Last:
-    """What the mailbox held when it was looked at last: only news cost anything."""
-
-    entries: Mapping[Uid, Entry] = field(default_factory=dict)
-    validity: str | None = None
-    token: Token | None = None
-
-    def get(self, uid: Uid, /) -> Entry | None:
-        return self.entries.get(uid)
 
 
 def _digest(raw: bytes) -> str:

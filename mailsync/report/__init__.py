@@ -167,6 +167,12 @@ class Report(Protocol):
 
     def end(self, summary: Summary) -> None: ...
 
+    def told(self) -> str | None:
+        """All that was said until now, to be said again; None if some of it was a complaint."""
+
+    def say(self, text: str) -> None:
+        """What a run with these options has told before, as it is."""
+
 
 class Host(Report, Protocol):
     """The report of the whole program, whatever it does."""

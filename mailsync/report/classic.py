@@ -294,6 +294,12 @@ class Classic:
     def end(self, summary: Summary) -> None:
         self.progress.pause()
 
+    def told(self) -> str | None:
+        return None if self.err.said else "".join(self.out.said)
+
+    def say(self, text: str) -> None:
+        self.out.write(text)
+
     # ---- several channels --------------------------------------------------------------------------------------------
 
     def apart(self, channels: Sequence[str], post: Post) -> Turns:

@@ -172,6 +172,13 @@ class JsonLines:
             held=summary.held,
         )
 
+    def told(self) -> str | None:
+        return None if self.channel else "".join(self.out.said)
+
+    def say(self, text: str) -> None:
+        for line in text.splitlines():
+            self._tell(**json.loads(line))
+
     def apart(self, channels: Sequence[str], post: Post) -> Turns:
         from .turns import Turns  # with queue, which most runs do without
 

@@ -16,10 +16,13 @@ class Out:
         default=None, init=False
     )  # why something is missing: a full disk; not that nobody reads
 
+    said: list[str] = field(default_factory=list, init=False)  # all of it
+
     def line(self, text: str = "") -> None:
         self.write(text + "\n")
 
     def write(self, text: str) -> None:
+        self.said.append(text)
         if self.stream is None:
             return
         try:

@@ -137,6 +137,7 @@ class _Posted(Out):
         self._say = say
 
     def write(self, text: str) -> None:
+        self.said.append(text)
         self._say(text)
 
 

@@ -1,0 +1,119 @@
+"""A file that may be lost at any time, in SQLite: whatever is wrong with it, there is an empty one instead.
+
+Another version's, a damaged one, one on a full disk, one that cannot be made: nobody need know which.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+WAIT = 1.0  # seconds for another run that is writing to the same file
+
+
+class Database:
+    """`schema` makes the tables of this `version`; `path` None: nothing is kept."""
+
+    def __init__(self, path: Path | None, version: int, schema: str, *, write: bool) -> None:
+        self._version, self._schema = version, schema
+        self._db = self._opened(path) if write else self._looked_at(path)
+        self.lost = False  # what was in it is there no more
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self._db.close()
+
+    def rows(self, query: str, *values: object) -> list[tuple[object, ...]]:
+        """All that it gives; nothing once the database is lost."""
+        with self.doubted() as db:
+            return db.execute(query, values).fetchall()
+        return []
+
+    def row(self, query: str, *values: object) -> tuple[object, ...] | None:
+        """The first."""
+        return next(iter(self.rows(query, *values)), None)
+
+    @contextmanager
+    def doubted(self) -> Iterator[sqlite3.Connection]:
+        """The file may be damaged, or the disk full: then all goes on with a database that knows nothing."""
+        try:
+            yield self._db
+        except sqlite3.Error:
+            self.close()
+            self._db, self.lost = self._ready(":memory:"), True
+
+    def _looked_at(self, path: Path | None) -> sqlite3.Connection:
+        """Without a trace. While somebody writes to it, what is in the file itself is not all of it."""
+        if path is not None and path.exists() and not _beside(path, "-wal").exists():
+            with suppress(sqlite3.DatabaseError):
+                return self._checked(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True))
+        return self._ready(":memory:")
+
+    def _opened(self, path: Path | None) -> sqlite3.Connection:
+        if path is None:
+            return self._ready(":memory:")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            return self._ready(str(path))
+        except sqlite3.OperationalError as err:
+            if err.sqlite_errorcode == sqlite3.SQLITE_BUSY:  # another run writes to it
+                return self._ready(":memory:")
+            return self._anew(path)
+        except (sqlite3.DatabaseError, OSError):
+            return self._anew(path)
+
+    def _anew(self, path: Path) -> sqlite3.Connection:
+        for file in (path, _beside(path, "-wal"), _beside(path, "-shm")):
+            with suppress(OSError):
+                file.unlink()
+        try:
+            return self._ready(str(path))
+        except (sqlite3.DatabaseError, OSError):
+            return self._ready(":memory:")
+
+    def _ready(self, place: str) -> sqlite3.Connection:
+        db = sqlite3.connect(place, timeout=WAIT)
+        try:
+            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                # With a log beside it (WAL) nothing waits for the disk, and a power cut still leaves it whole.
+                db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA user_version={self._version}; {self._schema}")
+            db.execute("PRAGMA synchronous=NORMAL")
+        except sqlite3.DatabaseError:
+            db.close()
+            raise
+        return self._checked(db)
+
+    def _checked(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        try:
+            if db.execute("PRAGMA user_version").fetchone()[0] != self._version:
+                raise sqlite3.DatabaseError("written by another version")
+            db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        except sqlite3.DatabaseError:
+            db.close()
+            raise
+        return db
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(path.name + what)
+
+
+def raw(text: str) -> bytes:
+    """What SQLite keeps of a name that may hold bytes of no encoding."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def text(raw: bytes) -> str:
+    """The name again."""
+    return raw.decode("utf-8", "surrogateescape")
