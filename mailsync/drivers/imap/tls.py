@@ -71,15 +71,17 @@ def context(account: Account) -> ssl.SSLContext:
 
 def _directory() -> str | None:
     """The system's authorities as a directory of files whose names are hashes: OpenSSL reads only those that it needs,
-    where to load all of them from one file takes 20 to 40 ms. None where the file may hold more, or is another one.
+    where to load all of them from one file takes 20 to 40 ms. None where that file may hold others, or where the user
+    names another file or directory (SSL_CERT_FILE, SSL_CERT_DIR).
     """
     system = ssl.get_default_verify_paths()
-    if not system.capath or os.environ.get(system.openssl_cafile_env):
+    pairs = (system.cafile, system.openssl_cafile), (system.capath, system.openssl_capath)
+    if not system.capath or any(used and os.path.realpath(used) != os.path.realpath(own) for used, own in pairs):
         return None
     with suppress(OSError):
         hashed = sum(_HASHED.fullmatch(name) is not None for name in os.listdir(system.capath))
         with open(system.cafile or os.devnull, "rb") as file:
-            return system.capath if hashed and hashed >= file.read().count(b"BEGIN CERTIFICATE") else None
+            return system.capath if hashed and hashed >= file.read().count(b"-----BEGIN ") else None
     return None
 
 
