@@ -47,7 +47,7 @@ LAYERS = [
     {"findings", "identity", "mapping", "names", "spec"},
     {"header"},
     {"addresses"},
-    {"model", "errors", "wording", "stopping", "__init__"},
+    {"model", "errors", "wording", "stopping", "out", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
