@@ -21,31 +21,36 @@ class Answer:
     tls: str = ""  # "TLSv1.3"; empty: none
     certificate: str = ""  # who vouches for it, and until when; empty where nobody is asked
     mechanism: str = ""
+    server: str = ""  # what it says that it is; empty: nothing
     capabilities: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         if not self.account:
             return f"{self.store}: on this machine, nobody logs in\n"
         safety = ", ".join(filter(None, (self.tls, self.certificate))) or "no TLS"
-        return (
-            f"{self.store}: {self.account}\n"
-            f"  {safety}\n"
-            f"  logged in ({self.mechanism})\n"
-            f"  {' '.join(sorted(self.capabilities))}\n"
+        lines = (
+            f"{self.store}: {self.account}",
+            safety,
+            f"logged in ({self.mechanism})",
+            *([f"the server calls itself {self.server}"] if self.server else []),
+            " ".join(sorted(self.capabilities)),
         )
+        return "\n  ".join(lines) + "\n"
 
 
 def answer(store: str, account: Account, secrets: Secrets, tell: Tell) -> Answer:
     """StoreError, CertificateError or LoginError if the store does not let us in."""
     from .drivers.imap.dial import dial
+    from .drivers.imap.library import own_name
 
     try:
         client = dial(account, secrets, tell)
     except BoxError as err:  # a connection that breaks spoils more than a mailbox here
         raise StoreError(f"store {store}: {err}", err.hint) from err
     certificate = _certificate(client.wire.socket) if client.tls else ""
+    server = own_name(client)
     client.end()
-    return Answer(store, account, client.tls, certificate, client.mechanism, client.caps)
+    return Answer(store, account, client.tls, certificate, client.mechanism, server, client.caps)
 
 
 def _certificate(sock: socket.socket) -> str:

@@ -10,14 +10,16 @@ from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from . import arguments, settled
+from . import arguments
 from .errors import MailsyncError, UsageError, unexpected
-from .report import Host
-from .report.classic import Classic
-from .report.out import Out
-from .report.progress import NoProgress, RichProgress
+from .out import Out
 from .stopping import Stopped, signals
+
+if TYPE_CHECKING:
+    from .report import Host
+    from .report.classic import Classic
 
 STOPPED = MailsyncError("stopped; what was done until then is remembered")
 
@@ -30,9 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = arguments.parse(argv)
     except UsageError as error:
-        report = _json(out) if "--json" in argv else Classic(out, err, colour=_colour(err))
+        report: Host = _json(out) if "--json" in argv else _text(out, err)
         report.error(error, error.code)
         return error.code
+    from . import settled  # with json, which --version and --help do without
+
     if (text := settled.told(options)) is not None:
         out.write(text)
         return 1 if out.lost else 0
@@ -47,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: Namespace, report: Host) -> int:
     gc.set_threshold(100_000)  # listings are a million small values without cycles: 700 would walk them all the time
     try:
-        from .command import Command  # with all that a run needs; --version and --help come at once
+        from .command import Command  # with all that a run needs
 
         with signals(_stop, signal.SIGTERM, signal.SIGHUP):
             return Command(options, report).run()
@@ -79,16 +83,18 @@ def _fill_standard_streams() -> None:
 def _report(options: Namespace, out: Out, err: Out) -> Host:
     if options.json:
         return _json(out, options.messages, options.warnings or options.debug, options.debug)
-    return Classic(
-        out,
-        err,
+    from dataclasses import replace
+
+    from .report.progress import NoProgress, RichProgress
+
+    return replace(
+        _text(out, err),
         details=options.messages,
         ids=options.message_ids,
         quiet=options.quiet,
         warnings=options.warnings or options.debug,
         debugging=options.debug,
         progress=RichProgress() if err.is_terminal and not options.quiet else NoProgress(),
-        colour=_colour(err),
         ask=partial(_ask, err) if err.is_terminal and sys.stdin is not None and sys.stdin.isatty() else None,
     )
 
@@ -96,6 +102,12 @@ def _report(options: Namespace, out: Out, err: Out) -> Host:
 def _ask(err: Out, question: str) -> str:
     err.write(question)  # stdout may go to a file
     return sys.stdin.readline()
+
+
+def _text(out: Out, err: Out) -> Classic:
+    from .report.classic import Classic  # with all that a run is made of; --version and --help come at once
+
+    return Classic(out, err, colour=_colour(err))
 
 
 def _json(out: Out, details: bool = False, warnings: bool = False, debugging: bool = False) -> Host:

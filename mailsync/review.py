@@ -18,10 +18,10 @@ from .config.values import ChannelConfig
 from .drivers import files
 from .errors import MailsyncError, UsageError
 from .model import Side
+from .out import Out
 from .plan import BoxPlan, Plan
 from .planfile import ANEW, LARGEST, Asked, Written
 from .report import Heads
-from .report.out import Out
 from .stores import Store
 
 MOST_LINES = 5  # of what is another

@@ -19,6 +19,7 @@ from mailsync.spec import Remote
 from .mail import configure, maildir, message, read_home, run
 from .servers.fake import Do, FakeServer, Trap
 from .servers.processes import certificate
+from .test_imap_dial import answering, running
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +56,51 @@ def test_login_that_works_is_told_and_touches_nothing(home: Path, server: FakeSe
     assert (0, "") == (ran.code, ran.err)
     first, *rest = ran.out.splitlines()
     assert (f"far: 127.0.0.1:{server.port}", ["  no TLS", "  logged in (PLAIN)"]) == (first, rest[:2])
-    assert {"IMAP4REV1", "CONDSTORE", "MOVE"} <= set(rest[2].split())
+    assert "  the server calls itself fake" == rest[2]
+    assert {"IMAP4REV1", "CONDSTORE", "MOVE"} <= set(rest[3].split())
     assert (1, 0) == (server.count("LOGOUT"), server.count("SELECT|EXAMINE|LIST|STATUS"))
     assert [".mailsync"] == [path.name for path in home.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ('("Name" "Dovecot" "vendor" "x" "VERSION" "2.4")', "Dovecot 2.4"),
+        ('("version" "a\tb\x1b[2J\u202e" "name" NIL)', r"a b\x1b[2J\u202e"),
+        ('("name" ("x" "y") "version" 5)', ""),
+        ('("name" "gr\N{LATIN SMALL LETTER U WITH DIAERESIS}n', ""),
+        (f'("version" {"1" * 5000})', ""),
+        ("(" * 5000, ""),
+        ("NIL", ""),
+    ],
+)
+def test_server_is_told_by_the_name_that_it_gives_itself(home: Path, answer: str, told: str) -> None:
+    script = answering({"LOGIN": ["T OK"], "ID": [f"* ID {answer}", "T OK done"]}, caps="IMAP4rev1 ID")
+    with running(script) as found:
+        configure(home, f"store far {{ server {{127.0.0.1:{found.port}/user=alice}} passwd x }}")
+        ran = run("--test-auth", "far")
+
+    assert (0, "") == (ran.code, ran.err)
+    assert ([f"  the server calls itself {told}"] if told else []) == ran.out.splitlines()[3:-1]
+    assert ["ID NIL", "LOGOUT"] == found.heard[-2:]
+
+
+@pytest.mark.parametrize("answer", [["T BAD what?"], ["T OK done"], ["* BYE enough"]])
+def test_server_that_tells_no_name_is_logged_in_to_all_the_same(home: Path, answer: list[str]) -> None:
+    script = answering({"LOGIN": ["T OK"], "ID": answer}, caps="IMAP4rev1 ID")
+    with running(script) as found:
+        configure(home, f"store far {{ server {{127.0.0.1:{found.port}/user=alice}} passwd x }}")
+        ran = run("--test-auth", "far")
+
+    assert (0, ["  no TLS", "  logged in (LOGIN)", "  ID IMAP4REV1"]) == (ran.code, ran.out.splitlines()[1:])
+
+
+def test_server_without_the_capability_is_not_asked_for_its_name(home: Path) -> None:
+    with running(answering({"LOGIN": ["T OK"]})) as found:
+        configure(home, f"store far {{ server {{127.0.0.1:{found.port}/user=alice}} passwd x }}")
+        run("--test-auth", "far")
+
+    assert [] == [line for line in found.heard if line.startswith("ID")]
 
 
 def test_token_logs_in(home: Path, server: FakeServer) -> None:
@@ -144,7 +187,7 @@ def test_answer_reads_as_lines() -> None:
     account = Account(Remote("imap.example.org", ssl=True))
 
     assert "far: imap.example.org:993\n  TLSv1.3, certificate by X\n  logged in (PLAIN)\n  A B\n" == str(
-        auth.Answer("far", account, "TLSv1.3", "certificate by X", "PLAIN", frozenset("BA"))
+        auth.Answer("far", account, "TLSv1.3", "certificate by X", "PLAIN", capabilities=frozenset("BA"))
     )
 
 

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import imaplib
+import ipaddress
 import os
 import re
 import shlex
@@ -23,7 +24,7 @@ from typing import Any
 import pytest
 
 from mailsync.drivers.imap.account import Account, Tell
-from mailsync.drivers.imap.dial import Busy, Client, dial
+from mailsync.drivers.imap.dial import Busy, Client, dial, is_loopback
 from mailsync.drivers.imap.tls import server_name
 from mailsync.errors import CertificateError, LoginError, MailsyncError, StoreError
 from mailsync.spec import Remote, parse
@@ -111,7 +112,7 @@ class Peer:
             self.heard.append(command)
             word = next((word for word in answers if command.startswith(word)), "")
             for answer in answers.get(word, ("T BAD unknown",)):
-                self.say(re.sub(r"\AT\b", tag, answer))
+                self.say(re.sub(r"\AT\b", tag.replace("\\", "\\\\"), answer))  # a ClientHello has any bytes
                 if answer.startswith("+"):
                     self.heard.append(self.line())
 
@@ -219,24 +220,35 @@ def test_imapclient_asks_no_capabilities_again() -> None:
     with running(answering(LOGIN_OK, caps="IMAP4rev1 NAMESPACE")) as found:
         client = dial(account(found.port), Known())
         before = len(found.heard)
-        known = client.has_capability("NAMESPACE")
+        known = client.library().has_capability("NAMESPACE")
         client.drop()
 
     assert (True, before) == (known, len(found.heard))
 
 
-def test_imaplib_and_own_commands_share_tags() -> None:
+def test_imaplib_and_own_commands_take_turns() -> None:
     with running(answering({**LOGIN_OK, "NOOP": ["T OK done"]})) as found:
         client = dial(account(found.port), Known())
-        client.noop()
+        library = client.library()
+        library.noop()
         tag = client.next_tag()
         client.wire.send(tag + b" NOOP\r\n")
         answer = client.wire.line()
-        client.noop()
+        library.noop()
         client.end()
 
     assert tag + b" OK done" == answer
     assert client.wire.closed
+
+
+def test_imaplib_takes_no_answer_to_another_command_for_its_own() -> None:
+    with running(answering({**LOGIN_OK, "NOOP": ["T OK done"]})) as found:
+        client = dial(account(found.port), Known())
+        library = client.library()
+        client.wire.send(client.next_tag() + b" NOOP\r\n")
+        with pytest.raises(imaplib.IMAP4.abort, match="unexpected"):
+            library.noop()
+        client.drop()
 
 
 def test_packets_of_one_byte_are_lines_all_the_same() -> None:
@@ -268,7 +280,12 @@ def test_nothing_touches_imaplibs_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Since Python 3.14 it cannot be set, and to read it warns."""
     monkeypatch.setattr(imaplib.IMAP4, "file", property(lambda self: pytest.fail("touched")), raising=False)
 
-    assert "LOGIN" == dialled(answering(LOGIN_OK))[0].mechanism
+    with running(answering({**LOGIN_OK, "NOOP": ["T OK done"]})) as found:
+        client = dial(account(found.port), Known())
+        client.library().noop()
+        client.end()
+
+    assert "NOOP" in found.heard
 
 
 def test_keepalive_is_on() -> None:
@@ -384,7 +401,7 @@ def test_mechanism_that_is_not_there_after_all_is_passed_over(answer: str) -> No
 
 
 def test_refused_password_carries_the_providers_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailsync.drivers.imap.dial.provider_hint", lambda host, words: f"{host} said {words}")
+    monkeypatch.setattr("mailsync.drivers.imap.providers.hint", lambda host, words: f"{host} said {words}")
     err, _ = refused(answering({"LOGIN": ["T NO [AUTHENTICATIONFAILED] no"]}))
 
     assert f"the server refuses the login of {USER}: [AUTHENTICATIONFAILED] no" in str(err)
@@ -712,7 +729,7 @@ def test_log_shows_each_line_of_both_sides() -> None:
     told = Told()
     with running(answering(LOGIN_OK)) as found:
         dial(account(found.port), Known(), told.tell).end()
-    shown = [re.sub(r"\A(..) [A-P]{4}\d+ ", r"\1 T ", line) for line in told.wire]
+    shown = [re.sub(r"\A(..) [Q-Z]{4}\d+ ", r"\1 T ", line) for line in told.wire]
 
     assert [
         "S: * OK ready",
@@ -999,6 +1016,20 @@ def abroad(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailsync.drivers.imap.dial._is_loopback", lambda sock: False)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "127.255.255.255", "128.0.0.1", "12.7.0.1", "1.127.0.0", "192.0.2.127", "::1", "::", "::2",
+        "::1:1", "::ffff:127.0.0.1", "::ffff:127.9.9.9", "::ffff:128.0.0.1", "::127.0.0.1", "fe80::1", "127::1",
+    ],
+)  # fmt: skip
+def test_who_is_on_this_machine_is_known_by_the_address(address: str) -> None:
+    known = ipaddress.ip_address(address)
+    expected = (getattr(known, "ipv4_mapped", None) or known).is_loopback
+
+    assert [expected, expected] == [is_loopback(address), is_loopback(f"{address}%eth0")]
+
+
 @pytest.mark.usefixtures("abroad")
 def test_password_is_not_sent_for_all_to_read() -> None:
     known = Known()
@@ -1144,7 +1175,7 @@ def test_dovecot_is_logged_in_to(switches: str, encrypted: bool) -> None:
     client.wire.send(client.next_tag() + b" NAMESPACE\r\n")
     answer = client.wire.line()
     client.wire.line()
-    listed = client.has_capability("UIDPLUS")
+    listed = client.library().has_capability("UIDPLUS")
     client.end()
 
     assert ("PLAIN", encrypted, True) == (client.mechanism, client.tls.startswith("TLS"), listed)
@@ -1198,7 +1229,7 @@ def test_dovecot_speaks_through_a_tunnel(tmp_path: Path) -> None:
     as_user = f"setpriv --reuid {owner.st_uid} --regid {owner.st_gid} --clear-groups" if not os.geteuid() else ""
     command = f"{as_user} env -i HOME={home} USER={login.user} /usr/lib/dovecot/imap -c {configuration}"
     client = through(command)
-    box = client.select_folder("INBOX")
+    box = client.library().select_folder("INBOX")
     client.end()
 
     assert ("PREAUTH", 0) == (client.mechanism, box[b"EXISTS"])

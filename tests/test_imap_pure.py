@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import io
 from contextlib import suppress
 
@@ -276,6 +277,13 @@ def test_date_is_read(raw: bytes, expected: int | None) -> None:
 @given(st.integers(0, 253402300799))
 def test_every_date_comes_back(date: int) -> None:
     assert date == parse_date(internal_date(date).strip(b'"'))
+
+
+@given(st.integers(1, 9999), st.integers(1, 12), st.integers(1, 31))
+def test_date_is_counted_as_in_the_calendar(year: int, month: int, day: int) -> None:
+    raw = f"{day}-{calendar.month_abbr[month]}-{year:04} 12:34:56 +0000".encode()
+
+    assert calendar.timegm((year, month, day, 12, 34, 56)) == parse_date(raw)
 
 
 @pytest.mark.parametrize(

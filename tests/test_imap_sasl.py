@@ -14,9 +14,9 @@ from mailsync.drivers.imap.sasl import (
     OAuthBearer,
     Plain,
     SaslError,
-    ScramSha256,
     XOAuth2,
 )
+from mailsync.drivers.imap.scram import ScramSha256
 
 # RFC 7677, 3
 NONCE = "rOprNGfwEbeRWgbNEkqO"

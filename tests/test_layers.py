@@ -16,8 +16,9 @@ PURE = {
     "spec", "wording", "config.blocks", "config.grammar", "config.keys", "config.meaning", "config.rings",
     "config.sense", "config.source", "config.values",
     "drivers.contract", "drivers.flags", "drivers.mboxtext", "drivers.memory", "msinfo.text", "outstanding",
-    "drivers.imap.account", "drivers.imap.answers", "drivers.imap.providers", "drivers.imap.sasl", "drivers.imap.sets",
-    "drivers.imap.tokens", "drivers.imap.utf7", "report.printable", "spelling", "policy", "renames", "planfile",
+    "drivers.imap.account", "drivers.imap.answers", "drivers.imap.providers", "drivers.imap.sasl", "drivers.imap.scram",
+    "drivers.imap.sets", "drivers.imap.tokens", "drivers.imap.utf7", "report.printable", "spelling",
+    "policy", "renames", "planfile",
 }  # fmt: skip
 WORLD = {
     "os", "io", "socket", "ssl", "subprocess", "select", "fcntl", "pathlib", "shutil", "sqlite3", "rich", "imapclient",
@@ -48,7 +49,7 @@ LAYERS = [
     {"findings", "identity", "mapping", "names", "spec"},
     {"header"},
     {"addresses"},
-    {"model", "errors", "wording", "stopping", "settled"},
+    {"model", "errors", "wording", "stopping", "out", "settled"},
     {"unchanged", "directories", "database", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from mailsync.errors import StoreError
 from mailsync.identity import identify
 from mailsync.model import Boxname, Head, Uid
+from mailsync.out import Out
 from mailsync.report import Summary
 from mailsync.report.classic import Classic
 from mailsync.report.columns import LINE, day, fit, message
 from mailsync.report.headers import Telling
 from mailsync.report.jsonlines import JsonLines
-from mailsync.report.out import Out
 from mailsync.report.printable import printable, printable_lines
 
 NEW_YEAR = 1704067200  # 2024, as UTC

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..out import Out
 from .jsonlines import JsonLines, Value
-from .out import Out
 
 KINDS = frozenset({"copy", "move", "flags", "delete", "create", "rename", "remove"})
 

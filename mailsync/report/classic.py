@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from ..errors import MailsyncError
 from ..findings import Finding, Kind
 from ..model import Boxname, Failure, MessageId, Side
+from ..out import Out
 from ..plan import BoxPlan, Change, Copy, Delete, Done, Failed, SetFlags, Step, Why, mark
 from ..wording import many
 from . import BoxResult, Compared, Ended, Heads, Listed, MassDeletion, Restored, Summary, in_words, traced
 from .columns import ID, fit, message
-from .out import Out
 from .printable import printable, printable_lines
 from .progress import NoProgress, Progress
 

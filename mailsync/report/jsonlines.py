@@ -11,9 +11,9 @@ from ..errors import MailsyncError
 from ..findings import Finding
 from ..header import address, decoded, first
 from ..model import Boxname, Failure, Head, Side
+from ..out import Out
 from ..plan import BoxDone, Copy, Delete, Done, Failed, SetFlags, Step
 from . import BoxResult, Compared, Ended, Heads, Listed, MassDeletion, Restored, Summary, in_words, traced
-from .out import Out
 
 if TYPE_CHECKING:
     from .turns import Post, Turns, Voice

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from .. import stopping
-from .out import Out
+from ..out import Out
 from .printable import printable
 from .progress import NoProgress, Progress
 

@@ -6,7 +6,6 @@ here: once begun, a literal can only be finished or the connection given up.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -22,6 +21,8 @@ def keep(pieces: Iterable[bytes], size: int) -> Literal:
     """Take in `size` bytes. OSError if the disk is full."""
     if size <= IN_MEMORY:
         return Literal(b"".join(pieces))
+    import tempfile  # with random and shutil, for what few mailboxes hold
+
     file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the message
     try:
         for piece in pieces:

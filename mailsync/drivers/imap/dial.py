@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import imaplib
-import ipaddress
 import os
 import re
 import select
 import socket
-import ssl
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
-from secrets import token_urlsafe
 
 from ... import stopping
-from ...errors import LoginError, Lost, MailsyncError, StoreError
-from . import tls
+from ...errors import CertificateError, LoginError, Lost, MailsyncError, StoreError
 from .account import QUIET, Account, Secrets, Tell
 from .login import LoginCommand, Way, attempt
-from .providers import hint as provider_hint
-from .sasl import Anonymous, External, Login, OAuthBearer, Plain, SaslError, ScramSha256, XOAuth2
-from .session import BUSY_CODES, FINAL_CODES, Busy, Client, Link, Session, busy
+from .sasl import SCRAM, Anonymous, External, Login, Mechanism, OAuthBearer, Plain, SaslError, XOAuth2
+from .session import BUSY_CODES, FINAL_CODES, HASTE, Busy, Client, Link, Session, Untrusted, busy
 from .tokens import Status
-from .tunnel import Tunnel
 
 __all__ = ["Busy", "Client", "dial"]
 
@@ -39,32 +32,30 @@ def dial(account: Account, secrets: Secrets, tell: Tell = QUIET) -> Client:
     LoginError: it does not take us, or must not be told the password.
     """
     with _faults(account):
+        tell.progress(f"connecting to {account}")
         try:
-            tell.progress(f"connecting to {account}")
-            client = Client(account, _reach(account), tell)
-        except ssl.SSLCertVerificationError as err:
-            raise tls.refused(account, err, _certificate_seen(account)) from err
+            session = Session(account, _reach(account), tell)
+        except Untrusted as err:
+            raise _refused_certificate(account, err) from err.fault
         try:
-            _log_in(client, secrets)
+            return _logged_in(session, secrets)
         except BaseException:
-            client.drop()
+            session.close(HASTE)
             raise
-    return client
 
 
 # ---- logging in ------------------------------------------------------------------------------------------------------
 
 
-def _log_in(client: Client, secrets: Secrets) -> None:
-    session = client.session
-    if session.state == "AUTH":
-        client.logged_in("PREAUTH", frozenset(session.capabilities))
-        client.tell.progress("logged in (PREAUTH)")
-        return
+def _logged_in(session: Session, secrets: Secrets) -> Client:
+    if session.preauth:
+        session.tell.progress("logged in (PREAUTH)")
+        return Client(session, "PREAUTH", session.capabilities)
     user, mechanism = _authenticated(session, secrets)
     # What was told before the login is often less, or something else (Microsoft 365).
-    client.logged_in(mechanism, session.told or session.ask_capabilities())
-    client.tell.progress(f"logged in as {user} ({mechanism})")
+    caps = session.told or session.ask_capabilities()
+    session.tell.progress(f"logged in as {user} ({mechanism})")
+    return Client(session, mechanism, caps)
 
 
 def _authenticated(session: Session, secrets: Secrets) -> tuple[str, str]:
@@ -89,7 +80,7 @@ def _authenticated(session: Session, secrets: Secrets) -> tuple[str, str]:
 def _check_private(session: Session) -> None:
     """LoginError before any secret is even asked for, if it would be sent for all to read."""
     remote = session.account.remote
-    proves = remote.secure and f"AUTH={ScramSha256.name}" in session.capabilities
+    proves = remote.secure and f"AUTH={SCRAM}" in session.capabilities
     if session.private or remote.tls == "never" or proves:
         return
     raise LoginError(
@@ -104,11 +95,21 @@ def _password_ways(session: Session, user: str, password: str) -> list[Way]:
     name, act_as = (remote.authuser, user) if remote.authuser else (user, "")
     if "\0" in name + act_as + password:
         raise LoginError(f"{account}: a name or password with a NUL byte cannot be sent")
-    scram = ScramSha256(name, password, token_urlsafe(24), act_as)
     plain: list[Way] = [Plain(name, password, act_as)]
     if not act_as:  # LOGIN cannot tell two names
         plain += LoginCommand(name, password), Login(name, password)
-    return [way for way in ([] if remote.secure else plain) + [scram] if _offered(way, session.capabilities)]
+    ways = [way for way in ([] if remote.secure else plain) if _offered(way, session.capabilities)]
+    if f"AUTH={SCRAM}" in session.capabilities:
+        ways.append(_scram(name, password, act_as))
+    return ways
+
+
+def _scram(name: str, password: str, act_as: str) -> Mechanism:
+    from secrets import token_urlsafe  # with hashlib, hmac and random, for a way that comes last
+
+    from .scram import ScramSha256
+
+    return ScramSha256(name, password, token_urlsafe(24), act_as)
 
 
 def _offered(way: Way, caps: Container[str]) -> bool:
@@ -174,6 +175,8 @@ def _refusal(account: Account, user: str, said: Status, words: str) -> MailsyncE
         return later
     if said.kind == b"BYE" and not re.search(r"auth|log.?in|password|credential", said.text, re.IGNORECASE):
         return StoreError(f"{account}: the server closes the connection: {words}")
+    from .providers import hint as provider_hint  # only ever needed for an error
+
     who = f"the login of {user}" if user else "the login"
     hint = "The server wants TLS: /tls or /ssl." if said.code == b"PRIVACYREQUIRED" else ""
     return LoginError(f"{account}: the server refuses {who}: {words}", provider_hint(account.host, words) or hint)
@@ -186,7 +189,7 @@ def _no_way(session: Session) -> LoginError:
     if account.remote.secure:
         return LoginError(
             f"{account}: no way to log in without sending the password (/secure): the server offers {offered}",
-            f"{ScramSha256.name} is known here. Within TLS the others are safe, too, without /secure.",
+            f"{SCRAM} is known here. Within TLS the others are safe, too, without /secure.",
         )
     if account.remote.authuser:
         return LoginError(f"{account}: no way to log in as one user for another (/authuser): it offers {offered}")
@@ -198,29 +201,27 @@ def _no_way(session: Session) -> LoginError:
 
 # ---- reaching a host -------------------------------------------------------------------------------------------------
 
-_PLAIN_TEXT = (
-    "WRONG_VERSION_NUMBER",
-    "PACKET_LENGTH_TOO_LONG",
-    "RECORD_LAYER_FAILURE",
-    "HTTP_REQUEST",
-    "UNKNOWN_PROTOCOL",
-)
-
 
 def _reach(account: Account) -> Link:
     """CertificateError before anything is sent, if a file that TLS needs cannot be read."""
-    context = tls.context(account)
+    if (account.ca or account.cert) and (account.remote.ssl or account.remote.tls != "never"):
+        from . import tls  # with ssl, which nobody needs whose server has no TLS
+
+        tls.context(account)
     if account.tunnel:
+        from .tunnel import Tunnel  # with subprocess
+
         tunnel = Tunnel(account.tunnel)
-        return Link(tunnel.socket, context, private=True, tunnel=tunnel)
+        return Link(tunnel.socket, private=True, tunnel=tunnel)
     sock = _connected(account)
-    return Link(sock, context, private=_is_loopback(sock))
+    return Link(sock, private=_is_loopback(sock))
 
 
 def _connected(account: Account) -> socket.socket:
     """A connection to the first of the host's addresses that answers; OSError as of the last one."""
     fault: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(account.host, account.port, type=socket.SOCK_STREAM):
+    host = account.host.encode() if account.host.isascii() else account.host  # Python takes 2 ms to look for umlauts
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, account.port, type=socket.SOCK_STREAM):
         try:
             sock = _connected_to(address, min(CONNECT, account.timeout), socket.socket(family, kind, protocol))
             break
@@ -253,8 +254,19 @@ def _connected_to(address: tuple[object, ...], seconds: float, sock: socket.sock
 
 
 def _is_loopback(sock: socket.socket) -> bool:
-    address = ipaddress.ip_address(sock.getpeername()[0].partition("%")[0])
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    return is_loopback(sock.getpeername()[0])
+
+
+def is_loopback(address: str) -> bool:
+    """As ipaddress tells it, in numbers: RFC 1122, 3.2.1.3; RFC 4291, 2.5.3; and IPv4 mapped to IPv6."""
+    address = address.partition("%")[0]
+    return address == "::1" or address.removeprefix("::ffff:").startswith("127.")
+
+
+def _refused_certificate(account: Account, err: Untrusted) -> CertificateError:
+    from . import tls  # it is imported already
+
+    return tls.refused(account, err.fault, _certificate_seen(account))
 
 
 def _certificate_seen(account: Account) -> bytes:
@@ -263,12 +275,10 @@ def _certificate_seen(account: Account) -> bytes:
     A connection of its own, as OpenSSL does not keep a certificate that it refuses.
     """
     believing = replace(account, remote=replace(account.remote, validate=False), ca="", pin="")
-    with contextlib.suppress(MailsyncError, OSError, imaplib.IMAP4.error):
-        client = Client(believing, _reach(believing))
-        try:
-            return client.session.certificate
-        finally:
-            client.drop()
+    with contextlib.suppress(MailsyncError, OSError):
+        session = Session(believing, _reach(believing))
+        session.close(HASTE)
+        return session.certificate
     return b""
 
 
@@ -279,15 +289,6 @@ def _faults(account: Account) -> Iterator[None]:
         yield
     except Lost as err:
         raise StoreError(f"{account}: {err}") from err
-    except imaplib.IMAP4.error as err:
-        raise StoreError(f"{account}: {err}") from err
-    except ssl.SSLError as err:
-        if err.reason in _PLAIN_TEXT:
-            raise StoreError(
-                f"{account}: no TLS here: the server speaks plain text",
-                "Without /ssl, mailsync begins TLS by STARTTLS, on port 143; with /ssl it is port 993.",
-            ) from err
-        raise StoreError(f"{account}: TLS does not begin: {err.reason or err.strerror or err}") from err
     except TimeoutError as err:
         raise StoreError(f"{account}: no answer for {min(CONNECT, account.timeout):g} seconds", _PORT) from err
     except socket.gaierror as err:

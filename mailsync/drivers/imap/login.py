@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
+from binascii import Error, a2b_base64, b2a_base64
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
@@ -63,15 +62,15 @@ def _sasl(session: Session, mechanism: Mechanism) -> Status:
         nonlocal initial, fault
         if initial is not None:
             said, initial = initial, None
-            return base64.b64encode(said)
+            return _base64(said)
         try:
-            return base64.b64encode(mechanism.answer(base64.b64decode(challenge)))
-        except (SaslError, binascii.Error) as err:
+            return _base64(mechanism.answer(a2b_base64(challenge)))
+        except (SaslError, Error) as err:
             fault = err if isinstance(err, SaslError) else SaslError("the server's base64 is none")
             return b"*"
 
     if initial is not None and "SASL-IR" in session.capabilities:
-        line, initial = b"%s %s" % (command, base64.b64encode(initial) or b"="), None
+        line, initial = b"%s %s" % (command, _base64(initial) or b"="), None
         shown = b"%s %s" % (command, HIDDEN)
     else:
         line = shown = command
@@ -83,3 +82,7 @@ def _sasl(session: Session, mechanism: Mechanism) -> Status:
     if status.ok:
         mechanism.finish()
     return status
+
+
+def _base64(raw: bytes) -> bytes:
+    return b2a_base64(raw, newline=False)

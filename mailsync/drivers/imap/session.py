@@ -1,30 +1,33 @@
-"""A connection up to where a login may begin: greeted, in TLS, its capabilities known. Knows no secret, no mailbox.
+"""A connection up to where a login may begin, and from there on: greeted, in TLS, its capabilities known.
 
-imapclient and imaplib run over our own `Stream`, and may be mixed with what else speaks on it: commands take their tags
-from one counter. The dialogue up to the login is held here, so that no secret passes through anybody's log.
+Knows no secret, no mailbox. The dialogue up to the login is held here, so that no secret passes through anybody's log.
 """
 
 from __future__ import annotations
 
 import contextlib
-import imaplib
+import os
 import re
 import socket
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from imapclient import IMAPClient, SocketTimeout
+from typing import TYPE_CHECKING
 
 from ...errors import Lost, StoreError
-from . import tls
 from .account import QUIET, Account, Tell
 from .stream import Stream
 from .tokens import ProtocolError, Response, Status, response, status
-from .tunnel import Tunnel
+
+if TYPE_CHECKING:
+    import ssl
+
+    from imapclient import IMAPClient
+
+    from .tunnel import Tunnel
 
 FAREWELL = 5.0  # seconds that a server has for its BYE
 PATIENCE = 2.0  # seconds that a tunnel has to end by itself
+HASTE = 0.2  # the same, where a connection is given up
 HIDDEN = b"***"
 
 
@@ -36,127 +39,91 @@ class Busy(StoreError):
         self.wait = wait
 
 
+class Untrusted(Exception):
+    """The server's certificate is not trusted. OpenSSL, whose fault it is, does not show which one that is."""
+
+    def __init__(self, fault: ssl.SSLCertVerificationError) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """What leads to a server."""
 
     socket: socket.socket
-    context: ssl.SSLContext  # for TLS
     private: bool  # nobody else can listen, even without TLS
     tunnel: Tunnel | None = None
 
 
-class Client(IMAPClient):  # type: ignore[misc]  # imapclient has no types
-    """A connection; what it is as `dial` gives it."""
+class Client:
+    """A connection that is logged in. `mechanism`: how; `caps`: upper case, as of after the login."""
 
-    session: Session  # what imapclient runs on
-    wire: Stream
-    tls: str  # its version; empty without
-    caps: frozenset[str]  # upper case, as of after the login
-    mechanism: str  # how it logged in
-
-    def __init__(self, account: Account, link: Link, tell: Tell = QUIET) -> None:
-        self.account, self.link, self.tell = account, link, tell
-        # IMAPClient's own TLS is not used, nor are its timeouts: 0 leaves the socket as Stream wants it.
-        super().__init__(account.host, account.port, ssl=False, timeout=SocketTimeout(0, 0))
-        self.wire, self.tls = self.session.wire, self.session.tls
-        self._imap.debug = 0  # IMAPClient sets 5: a quarter of all time, for a log that nobody reads
-
-    def _create_IMAP4(self) -> Session:
-        self.session = Session(self.account, self.link, self.tell)
-        return self.session
+    def __init__(self, session: Session, mechanism: str, caps: frozenset[str]) -> None:
+        self.session, self.mechanism, self.caps = session, mechanism, caps
+        self.wire = session.wire
+        self.tls = session.tls  # its version; empty without
 
     def next_tag(self) -> bytes:
         return self.session.next_tag()
 
-    def logged_in(self, mechanism: str, caps: frozenset[str]) -> None:
-        self.mechanism, self.caps = mechanism, caps
-        self.session.state = "AUTH"
-        self._cached_capabilities = tuple(cap.encode() for cap in caps)
+    def library(self) -> IMAPClient:
+        """imapclient on this connection, for what is rare. No answer may be outstanding when it is used."""
+        from .library import Handed  # with imapclient, which costs as much as all else that a login needs
+
+        return Handed(self.session, self.caps)
 
     def end(self) -> None:
         """Log out and close. Nothing that goes wrong now matters."""
         self.wire.timeout = min(self.wire.timeout, FAREWELL)
-        with contextlib.suppress(imaplib.IMAP4.error, Lost):
-            self.session.logout()
-        self.session.shutdown()
+        with contextlib.suppress(Lost, StoreError):
+            self.session.ask(b"LOGOUT")
+        self.session.close()
 
     def drop(self) -> None:
         """Close at once."""
-        self.session.shutdown(patience=PATIENCE / 10)
+        self.session.close(HASTE)
 
 
-class Session(imaplib.IMAP4):
-    """imaplib over a Stream."""
+class Session:
+    """A connection that was greeted, in TLS where it is wanted or offered; closed again where that comes to nothing.
 
-    def __init__(self, account: Account, link: Link, tell: Tell) -> None:
+    StoreError, Busy, CertificateError, Untrusted; Lost and TimeoutError if it breaks.
+    """
+
+    def __init__(self, account: Account, link: Link, tell: Tell = QUIET) -> None:
         self.account, self.tell = account, tell
         self._link = link
-        self.tls = ""
+        self.wire = Stream(link.socket, account.timeout)
+        self.tls = ""  # its version
         self.certificate = b""  # the server's, DER
         self.told: frozenset[str] = frozenset()  # capabilities that came with the last answer
-        self._greeting = b""  # for imaplib to read
-        super().__init__(account.host, account.port)
+        # Each connection has tags of its own, and other letters than imaplib: no answer is taken for that to another.
+        self._tags = bytes(0x51 + byte % 10 for byte in os.urandom(4))
+        self._commands = 0
+        try:
+            self.preauth = self._begun()
+        except BaseException:
+            self.close()
+            raise
+        self.capabilities = self.told  # before the login
 
     @property
     def private(self) -> bool:
         """True if nobody else listens."""
         return bool(self.tls) or self._link.private
 
-    # ---- what imaplib lets one override -----------------------------------------------------------------------------
-
-    def open(self, host: str = "", port: int = 0, timeout: float | None = None) -> None:
-        self.host, self.port = host, port
-        self.sock = self._link.socket
-        self.wire = Stream(self.sock, self.account.timeout)
-        if self.account.remote.ssl:
-            self._secure()
-
-    def read(self, size: int) -> bytes:
-        return b"".join(self.wire.counted(size))
-
-    def readline(self) -> bytes:
-        if line := self._greeting:
-            self._greeting = b""
-            return line
-        return self._line() + b"\r\n"
-
-    def send(self, data: bytes) -> None:  # type: ignore[override]  # imaplib sends nothing else
-        self._write(data, data)
-
-    def shutdown(self, patience: float = PATIENCE) -> None:
+    def close(self, patience: float = PATIENCE) -> None:
+        """`patience`: seconds that a tunnel has to end by itself."""
         self.wire.close()
         if self._link.tunnel:
             self._link.tunnel.reap(patience)
 
-    def _connect(self) -> None:
-        """imaplib comes here once it is connected. It is shown the greeting without its words: some look to it like the
-        beginning of a literal.
-        """
-        try:
-            greeting = self._greeted()
-            self._greeting = b"* %s\r\n" % greeting.kind
-            super()._connect()  # type: ignore[misc]  # not in typeshed
-        except BaseException:  # imaplib closes after errors only, not where we are stopped
-            self.shutdown()
-            raise
-        self.welcome = str(greeting).encode()
-
-    def _get_capabilities(self) -> None:
-        """imaplib asks each time. Many greetings tell, which saves a flight."""
-        if not self.told:
-            self.ask_capabilities()
-        if self.account.remote.tls != "never" and not self.tls and self.state == "NONAUTH":
-            self._upgrade()
-        self.capabilities = tuple(self.told)
-
     # ---- commands ---------------------------------------------------------------------------------------------------
 
     def next_tag(self) -> bytes:
-        """A tag that imaplib will not use, nor wait for."""
-        tag: bytes = self._new_tag()
-        del self.tagged_commands[tag]
-        return tag
+        self._commands += 1
+        return b"%s%d" % (self._tags, self._commands)
 
     def ask_capabilities(self) -> frozenset[str]:
         answer = self.ask(b"CAPABILITY")
@@ -168,19 +135,32 @@ class Session(imaplib.IMAP4):
         """How one command ended, or the server's BYE. `go_on`: what follows a `+`, of which nothing is shown."""
         self.told = frozenset()
         tag = self.next_tag()
-        self._write(b"%s %s\r\n" % (tag, command), b"%s %s" % (tag, shown or command))
+        self.write(b"%s %s\r\n" % (tag, command), b"%s %s" % (tag, shown or command))
         while True:
             found = self._response()
             if found.tag == b"+":
                 if not go_on:
                     raise Lost("the server wants more of a command that is complete")
-                self._write(go_on(bytes(self._first(found))) + b"\r\n", HIDDEN)
+                self.write(go_on(bytes(self._first(found))) + b"\r\n", HIDDEN)
             elif found.tag == tag or found.kind == b"BYE":
                 return self._noted(found)
             elif found.tag == b"*":
                 self._noted(found)
 
     # ---- before the login -------------------------------------------------------------------------------------------
+
+    def _begun(self) -> bool:
+        """True if the server says that we are logged in already."""
+        if self.account.remote.ssl:
+            self._secure()
+        preauth = self._greeted().kind == b"PREAUTH"
+        if not self.told:  # many greetings tell, which saves a flight
+            self.ask_capabilities()
+        if self.account.remote.tls != "never" and not self.tls and not preauth:
+            self._upgrade()
+        if not self.told & {"IMAP4REV1", "IMAP4"}:
+            raise StoreError(f"{self.account}: server not IMAP4 compliant")
+        return preauth
 
     def _greeted(self) -> Status:
         """OK or PREAUTH."""
@@ -224,27 +204,30 @@ class Session(imaplib.IMAP4):
         self.ask_capabilities()
 
     def _secure(self) -> None:
-        """TLS from here on. What is wrong with the certificate is told by the caller."""
-        remote = self.account.remote
-        try:
-            self.wire.secure(self._link.context, tls.server_name(self.account.host))
-            assert isinstance(self.wire.socket, ssl.SSLSocket)
-            self.sock = self.wire.socket
-            self.certificate = self.wire.socket.getpeercert(binary_form=True) or b""
-            if self.account.pin:
-                tls.check_pin(self.account, self.certificate)
-        except BaseException:
-            self.shutdown()
-            raise
-        if not remote.validate and not self.account.pin:
+        """TLS from here on."""
+        from . import tls  # with ssl, which costs as much as a login without it
+
+        self.certificate, self.tls = tls.begin(self.wire, self.account)
+        if not self.account.remote.validate and not self.account.pin:
             self.tell.note(f"{self.account}: the certificate of the server is not verified (/novalidate-cert)")
-        self.tls = self.wire.socket.version() or "TLS"
         self.tell.progress(self.tls)
 
     # ---- lines ------------------------------------------------------------------------------------------------------
 
+    def line(self) -> bytes:
+        """The next line without its line end."""
+        line = self.wire.line()
+        if self.tell.wire:
+            self.tell.wire(f"S: {_shown(line)}")
+        return line
+
+    def write(self, data: bytes, shown: bytes) -> None:
+        if self.tell.wire:
+            self.tell.wire(f"C: {_shown(shown)}")
+        self.wire.send(data)
+
     def _response(self) -> Response:
-        line = self._line()
+        line = self.line()
         try:
             return response([line])
         except ProtocolError as err:
@@ -266,17 +249,6 @@ class Session(imaplib.IMAP4):
         part = found.parts[0]
         assert isinstance(part, bytes)  # a response of one line
         return part
-
-    def _line(self) -> bytes:
-        line = self.wire.line()
-        if self.tell.wire:
-            self.tell.wire(f"S: {_shown(line)}")
-        return line
-
-    def _write(self, data: bytes, shown: bytes) -> None:
-        if self.tell.wire:
-            self.tell.wire(f"C: {_shown(shown)}")
-        self.wire.send(data)
 
 
 # ---- too many of us --------------------------------------------------------------------------------------------------

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import select
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from ... import stopping
 from ...errors import Lost
+
+if TYPE_CHECKING:
+    import ssl
 
 CHUNK = 256 * 1024
 MAX_LINE = 16 * 1024 * 1024  # bytes; a server that sends more without a line end is broken, or means harm
@@ -24,6 +27,9 @@ class Stream:
 
     def __init__(self, sock: socket.socket, timeout: float) -> None:
         self._sock = sock
+        self._tls: ssl.SSLSocket | None = None
+        self._full: tuple[type[OSError], ...] = (BlockingIOError,)  # nothing goes out now
+        self._hungry: tuple[type[OSError], ...] = ()  # TLS must read before anything goes out
         self.timeout = timeout
         self._buffer = bytearray()
         self._at = 0  # what is before it was read
@@ -42,21 +48,25 @@ class Stream:
 
     def pending(self) -> bool:
         """True if something was received that was not read."""
-        return self._at < len(self._buffer) or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0)
+        return self._at < len(self._buffer) or (self._tls is not None and self._tls.pending() > 0)
 
-    def secure(self, context: ssl.SSLContext, hostname: str) -> None:
+    def secure(self, context: ssl.SSLContext, hostname: str) -> ssl.SSLSocket:
         """Begin TLS. OSError (ssl.SSLError, TimeoutError) if it cannot be had; then the stream is of no more use."""
+        from ssl import SSLWantReadError, SSLWantWriteError  # many streams are on this machine, and without TLS
+
         if self.pending():  # sent before TLS, read as if it came after: command injection (CVE-2011-0411)
             self.close()
             raise Lost("the server sent data between STARTTLS and TLS")
-        self._sock = sock = context.wrap_socket(self._sock, server_hostname=hostname, do_handshake_on_connect=False)
+        sock = context.wrap_socket(self._sock, server_hostname=hostname, do_handshake_on_connect=False)
+        self._sock = self._tls = sock
+        self._full, self._hungry = (BlockingIOError, SSLWantWriteError), (SSLWantReadError,)
         while True:
             try:
                 sock.do_handshake()
-                return
-            except ssl.SSLWantReadError:
+                return sock
+            except SSLWantReadError:
                 events = select.POLLIN
-            except ssl.SSLWantWriteError:
+            except SSLWantWriteError:
                 events = select.POLLOUT
             if not stopping.poll(sock, events, self.timeout):
                 raise TimeoutError
@@ -69,10 +79,10 @@ class Stream:
         while left:
             try:
                 left = left[self._sock.send(left) :]
-            except (BlockingIOError, ssl.SSLWantWriteError):
+            except self._full:
                 if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN and not self._ended:
                     self._receive()
-            except ssl.SSLWantReadError:
+            except self._hungry:
                 self._wait(select.POLLIN)
             except OSError as err:
                 raise self._lost(err) from err
@@ -124,7 +134,7 @@ class Stream:
                 # of the one before (RFC 896); the system would put that off for 40 ms, and forgets what it is told.
                 self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             piece = self._sock.recv(CHUNK)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        except (*self._full, *self._hungry):
             return False
         except OSError as err:
             raise self._lost(err) from err

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TextIO
 
 
-@dataclass
 class Out:
     """stdout or stderr; None if it was closed from the start. Once it cannot be written any more, it is silent."""
 
-    stream: TextIO | None
-    lost: OSError | None = field(
-        default=None, init=False
-    )  # why something is missing: a full disk; not that nobody reads
-
-    said: list[str] = field(default_factory=list, init=False)  # all of it
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream = stream
+        self.lost: OSError | None = None  # why something is missing: a full disk; not that nobody reads
+        self.said: list[str] = []  # all of it
 
     def line(self, text: str = "") -> None:
         self.write(text + "\n")
