@@ -11,12 +11,13 @@ from math import ceil
 from pathlib import Path
 
 import pytest
+from imapclient import IMAPClient
 
 from mailsync.drivers.imap import sets
 from mailsync.drivers.imap.append import BATCH_BYTES
 from mailsync.drivers.imap.listing import BOXES
 
-from .mail import configure, maildir, message, run
+from .mail import configure, forget_cache, maildir, message, run
 from .servers import Login, Server, server
 from .servers.fake import EVERYTHING, FakeServer
 from .servers.proxy import Proxy
@@ -52,6 +53,14 @@ class Far:
             assert root
             maildir(root / mailbox, *raws)
             self.behind.give(self.login, root)
+
+    @contextmanager
+    def client(self) -> Iterator[IMAPClient]:
+        """Another program."""
+        port = self.behind.port if self.behind else self.wire.port
+        with IMAPClient("127.0.0.1", port, ssl=False) as client:
+            client.login(self.login.user, self.login.password)
+            yield client
 
     @property
     def config(self) -> str:
@@ -125,10 +134,45 @@ def test_run_with_nothing_to_do_takes_a_few_flights_whatever_the_server_can(home
             maildir(home / f"Mail/box{n}", message(n))
             peer.put(f"box{n}", message(n))
         synced(peer)
-        said = synced(peer)
+        again = synced(peer)
+        forget_cache(home)
+        anew = synced(peer)
 
-    assert boxes <= said.count(LISTING)
-    assert said.flights <= 6 + ceil(boxes / BOXES), said.lines
+    assert boxes <= anew.count(LISTING)
+    assert anew.flights <= 6 + ceil(boxes / BOXES), anew.lines
+    assert again.count(LISTING) <= 1  # INBOX is empty
+    assert again.flights <= (6 + ceil(boxes / BOXES) if where.endswith("bare") else 4), again.lines
+
+
+@pytest.mark.parametrize("where", ["fake-bare", "fake", "dovecot-bare", "dovecot"])
+def test_run_asks_only_for_what_has_changed(home: Path, where: str) -> None:
+    """One box of ten has a new message, one another flag, one a message less."""
+    with far(where, BETWEEN) as peer:
+        channel(home, NEAR, peer.config)
+        for n in range(10):
+            maildir(home / f"Mail/box{n}", *(message(f"{n}.{m}") for m in range(20)))
+        synced(peer)
+        synced(peer)
+        with peer.client() as client:
+            client.append("box1", message("new").replace(b"\n", b"\r\n"))
+            client.select_folder("box2")
+            client.add_flags([3], [rb"\Flagged"])
+            client.select_folder("box3")
+            client.delete_messages([4])
+            client.expunge()
+        said = synced(peer)
+        messages_there = [file.name for file in (home / "Mail").rglob("*.*") if file.parent.name in ("cur", "new")]
+        nothing = synced(peer)
+        forget_cache(home)
+        anew = synced(peer)
+
+    if not where.endswith("bare"):
+        opened = {line.split()[2] for line in said.lines if line.split()[1] in (b"SELECT", b"EXAMINE")}
+        assert {b'"box1"', b'"box2"', b'"box3"'} == opened
+    assert said.count(LISTING) <= 1, said.lines
+    assert {21} == set(said.bodies())
+    assert (200, 1) == (len(messages_there), sum(name.endswith(":2,F") for name in messages_there))
+    assert 0 == nothing.count(rb"FETCH.*BODY\.PEEK\[\]") == anew.count(rb"FETCH.*BODY\.PEEK\[\]")
 
 
 # ---- copies ----------------------------------------------------------------------------------------------------------

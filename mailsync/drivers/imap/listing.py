@@ -2,104 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 
-from ...model import HIDDEN, Entry, Failure, Holds, Identify, Listing, Mailbox, MessageId, Token, Uid
+from ...model import HIDDEN, Failure, Identify, MessageId
 from . import sets
 from .body import ServerBody
-from .select import Selected, opening, selected
-from .tokens import Fetched, Literal, Response, Status, fetched
+from .draft import Draft, Way
+from .select import opening, selected
+from .tokens import Fetched, Literal, fetched
 from .wire import Connection, fetches
 
 BOXES = 32  # in one flight
 BYTES = 16_000  # of commands in one flight: a server that answers before it reads on must be able to take them
 GENTLE = 200_000  # messages in one flight, about; a listing waits in memory until its flight is over
-
-
-@dataclass
-class Draft:
-    """A mailbox while its listing is made."""
-
-    mailbox: Mailbox
-    name: bytes  # quoted
-    selected: Selected | None = None
-    failure: Failure | None = None
-    entries: dict[int, Entry] = field(default_factory=dict)  # by uid; an id that is not known yet is HIDDEN
-    unsure: set[int] = field(default_factory=set)  # the uids of those
-    unreadable: list[Failure] = field(default_factory=list)
-    numbers: dict[int, int] = field(default_factory=dict)  # uid by sequence number
-    expunged: int = 0
-
-    def take(self, answers: Iterable[Response], read: Callable[[Literal], MessageId | None]) -> None:
-        """The answers to FETCH, and what else came between them."""
-        for answer in answers:
-            if answer.kind == b"FETCH" and answer.number is not None:
-                self._message(fetched(answer), read)
-            elif answer.kind == b"EXPUNGE" and answer.number is not None:
-                self._gone(answer.number)
-
-    def end(self, end: Status) -> None:
-        """The FETCH is over: is it all there?"""
-        assert self.selected
-        short = self.selected.exists - self.expunged - len(self.entries)
-        if short <= 0:
-            return
-        if not end.ok and not self.entries:
-            self.failure = Failure(self.mailbox, f"cannot be listed: {end}")
-        else:
-            why = f"{short} messages were not listed" + ("" if end.ok else f": {end}")
-            self.unreadable.append(Failure(self.mailbox, why))
-
-    def listing(self, holds: Holds) -> Listing:
-        assert self.selected
-        at = self.selected
-        token = None
-        if at.modseq is not None:
-            token = Token(f"{at.validity} {at.next} {at.exists} {at.modseq}")
-        entries = [entry for entry in self.entries.values() if entry.id != HIDDEN]
-        return Listing(self.mailbox, entries, holds, token, at.validity, tuple(self.unreadable), identity=at.identity)
-
-    def _message(self, told: Fetched, read: Callable[[Literal], MessageId | None]) -> None:
-        uid = told.uid if told.uid is not None else self.numbers.get(told.number)
-        if uid is None:
-            return
-        known = self.entries.get(uid)
-        if known is not None:
-            if told.flags is not None:  # somebody changes them at this moment
-                self.entries[uid] = known._replace(flags=told.flags)
-        elif told.body is not None and told.flags is not None:
-            id = read(told.body)
-            if id is None:
-                self.unsure.add(uid)
-            self.entries[uid] = Entry(Uid(str(uid)), id or HIDDEN, told.flags, told.size, told.date)
-            self.numbers[told.number] = uid
-
-    def _gone(self, number: int) -> None:
-        assert self.selected
-        if number > self.selected.exists - self.expunged:
-            return
-        self.expunged += 1
-        uid = self.numbers.pop(number, None)
-        if uid is not None:
-            del self.entries[uid]
-            self.unsure.discard(uid)
-        self.numbers = {n - (n > number): uid for n, uid in self.numbers.items()}
-
-    def learn(self, uid: int, id: MessageId) -> None:
-        self.unsure.discard(uid)
-        if uid in self.entries:
-            if id == HIDDEN:
-                del self.entries[uid]
-            else:
-                self.entries[uid] = self.entries[uid]._replace(id=id)
-
-    def give_up(self, why: str) -> None:
-        """Those that are still unsure cannot be told apart in this run."""
-        for uid in sorted(self.unsure):
-            self.unreadable.append(Failure(Uid(str(uid)), why))
-            del self.entries[uid]
-        self.unsure.clear()
 
 
 def flights(drafts: Sequence[Draft]) -> Iterator[list[Draft]]:
@@ -132,25 +48,45 @@ def ways(identify: Identify) -> Sequence[tuple[bytes, Callable[[Literal], Messag
 
 
 def first_look(conn: Connection, flight: Sequence[Draft], identify: Identify, *, write: bool) -> None:
-    """Open each, and ask for all its messages. Lost in the middle: those that are done have their `selected`."""
+    """Open each, and ask for all that is not known. Lost in the middle: those that are done have their `selected`.
+
+    So have not those that must be asked again, in another way.
+    """
     what, read = ways(identify)[0]
-    ask = b"UID FETCH 1:* (UID FLAGS RFC822.SIZE INTERNALDATE BODY.PEEK[%s])" % what
-    tags = conn.send(*(one for draft in flight for one in (opening(conn, draft.name, write=write), ask)))
-    for draft, opened, asked in zip(flight, tags[::2], tags[1::2], strict=True):
+    enable = enabling(conn) if any(draft.way is Way.CHANGES for draft in flight) else []
+    asked = [draft.asking(conn, what, write=write) for draft in flight]
+    tags = iter(conn.send(*enable, *chain.from_iterable(asked)))
+    if enable and not conn.result(next(tags)).ok:
+        conn.enabled.discard("QRESYNC")
+        conn.caps -= {"QRESYNC"}
+        for draft in flight:
+            draft.doubt()
+    for draft, commands in zip(flight, asked, strict=True):
+        opened, *rest = islice(tags, len(commands))
         told = list(conn.answers(opened))
         end = conn.result(opened)
         if not end.ok:
-            gone = end.code in (b"NONEXISTENT", b"TRYCREATE")
-            draft.failure = Failure(draft.mailbox, f"cannot be opened: {end}", gone=gone)
-            conn.result(asked)  # refused, or about whatever was opened before: nothing of it counts
+            for tag in rest:
+                conn.result(tag)  # refused, or about whatever was opened before: nothing of it counts
+            if draft.way is not Way.ALL:
+                draft.doubt()
+            else:
+                gone = end.code in (b"NONEXISTENT", b"TRYCREATE")
+                draft.failure = Failure(draft.mailbox, f"cannot be opened: {end}", gone=gone)
             continue
-        at = selected(draft.mailbox, told, end)
-        fresh = Draft(draft.mailbox, draft.name, at)
-        fresh.take(conn.answers(asked), read)
-        fresh.end(conn.result(asked))
-        # Only now: what was half read before the connection broke is listed again.
-        draft.selected, draft.failure, draft.entries = at, fresh.failure, fresh.entries
-        draft.unsure, draft.unreadable = fresh.unsure, fresh.unreadable
+        fresh = draft.opened(conn, told, end)
+        for tag in rest:
+            fresh.take(conn.answers(tag), read)
+            fresh.end(conn.result(tag))
+        draft.become(fresh)
+
+
+def enabling(conn: Connection) -> list[bytes]:
+    """What makes the server tell, of a mailbox that is opened, what has changed in it (RFC 7162, 3.2.3)."""
+    if not conn.has("QRESYNC", "ENABLE") or "QRESYNC" in conn.enabled:
+        return []
+    conn.enabled.add("QRESYNC")
+    return [b"ENABLE QRESYNC"]
 
 
 def second_look(conn: Connection, flight: Sequence[Draft], identify: Identify, *, write: bool) -> None:

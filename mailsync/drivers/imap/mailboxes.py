@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...errors import BoxError
-from ...model import BoxInfo, Failure, Mailbox
+from ...model import BoxInfo, Failure, Mailbox, Token
 from ...names import is_inbox
 from . import utf7
-from .tokens import Listed, Response, listed, quoted
+from .select import token
+from .tokens import Listed, Literal, Response, listed, quoted, text_of, values
 from .wire import Connection
 
 INBOX = Mailbox("INBOX")
@@ -18,6 +19,7 @@ USES = {
     name.lower(): name.decode()
     for name in (b"\\All", b"\\Archive", b"\\Drafts", b"\\Flagged", b"\\Junk", b"\\Sent", b"\\Trash")
 }
+STATUS = b"(UIDVALIDITY UIDNEXT MESSAGES HIGHESTMODSEQ)"
 EVERYTHING = frozenset({b"\\all", b"\\allmail"})  # one mailbox that holds the mail of all others (RFC 6154, 2)
 
 
@@ -72,6 +74,12 @@ class Found:
     attributes: frozenset[bytes]  # lower case
     delimiter: str | None
     subscribed: bool
+    token: Token | None = None  # of all that is in it
+
+    def __str__(self) -> str:
+        """All that was told, with the token if there is one."""
+        words = b" ".join(sorted(self.attributes)).decode("latin-1")
+        return f"{self.raw.decode('latin-1')} {self.delimiter} {words} {self.subscribed} {self.token}"
 
     @property
     def selectable(self) -> bool:
@@ -83,11 +91,22 @@ class Found:
         return next((use for name, use in USES.items() if name in self.attributes), "")
 
 
-def commands(conn: Connection, codec: Codec, patterns: Sequence[str], *, subscribed: bool) -> list[bytes]:
-    """What asks for all mailboxes that may match, to be sent at once; `found` reads the answers."""
+def counts_changes(conn: Connection) -> bool:
+    """True if a STATUS tells whether anything in a mailbox has changed (RFC 7162, 3.1.7)."""
+    return conn.has("CONDSTORE")
+
+
+def commands(
+    conn: Connection, codec: Codec, patterns: Sequence[str], *, subscribed: bool, status: bool = False
+) -> list[bytes]:
+    """What asks for all mailboxes that may match, to be sent at once; `found` reads the answers.
+
+    `status`: with a token of each, if the server can tell that at the same time (RFC 5819).
+    """
     wanted = [quoted(_pattern(codec, text)) for text in patterns if not text.startswith("!")]
     options = [b"SUBSCRIBED"] if subscribed else []
     options += [b"SPECIAL-USE"] if conn.has("SPECIAL-USE") else []
+    options += [b"STATUS " + STATUS] if status and conn.has("LIST-STATUS") and counts_changes(conn) else []
     if conn.has("LIST-EXTENDED") and options:
         return [b'LIST "" %s RETURN (%s)' % (text, b" ".join(options)) for text in wanted]
     lists = [b'LIST "" ' + text for text in wanted]
@@ -107,9 +126,22 @@ def found(responses: Sequence[Response], codec: Codec) -> list[Found]:
         if response.kind == b"LIST":
             before = names.get(one.name)
             names[one.name] = one if before is None else one._replace(attributes=one.attributes | before.attributes)
+    tokens = dict(map(token_of, (response for response in responses if response.kind == b"STATUS")))
     return [
-        Found(codec.mailbox(raw), raw, one.attributes, one.delimiter, raw in subscribed) for raw, one in names.items()
+        Found(codec.mailbox(raw), raw, one.attributes, one.delimiter, raw in subscribed, tokens.get(raw))
+        for raw, one in names.items()
     ]
+
+
+def token_of(response: Response) -> tuple[bytes, Token | None]:
+    """The name of a mailbox, and what its STATUS says."""
+    match values(response.parts):
+        case [(bytes() | Literal()) as name, list() as told]:
+            words = [text_of(word).decode("latin-1").upper() for word in told]
+            of = dict(zip(words[::2], words[1::2], strict=False))
+            modseq = of.get("HIGHESTMODSEQ", "0").lstrip("0")
+            return text_of(name), token(of.get("UIDVALIDITY"), of.get("UIDNEXT"), of.get("MESSAGES"), modseq)
+    return b"", None
 
 
 def has(names: Sequence[Found], mailbox: Mailbox) -> bool:
@@ -125,7 +157,7 @@ def info(found: Found, prefix: str | None, delimiter: str | None) -> BoxInfo:
     if found.delimiter != delimiter and found.delimiter and delimiter and found.delimiter in mailbox:
         why = f"its levels are divided by {found.delimiter!r}, those of the others by {delimiter!r}"
         return _failed(mailbox, why, "Give this namespace a store of its own.")
-    return BoxInfo(mailbox, found.selectable, use=found.use)
+    return BoxInfo(mailbox, found.selectable, found.token, use=found.use)
 
 
 def twice(found: Found) -> BoxInfo:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ...errors import Lost, StoreError
 from ...model import Mailbox
 from . import mailboxes
 from .mailboxes import INBOX, Codec, Found
 from .reach import Reach
-from .tokens import Response, Status, listed, namespaces
+from .tokens import Response, Status, listed, namespaces, quoted
 from .wire import Connection
+
+AT_ONCE = 200  # commands; a server that answers before it reads on must be able to take them
 
 
 class Naming:
@@ -43,6 +46,39 @@ class Naming:
     def matching(self, patterns: Sequence[str]) -> list[Found]:
         """What LIST tells; StoreError if it does not: a part of the names would look like deletions."""
         return self._healed(lambda conn: self.found(conn, conn.send(*self.asking(conn, patterns))))
+
+    def told(self) -> list[Found]:
+        """Likewise of all that belongs to the store, with tokens, in as few flights as can be."""
+
+        def ask(conn: Connection) -> list[Found]:
+            spaces = self._asking_space(conn) if self._space is None else []
+            if self.automatic:
+                self._namespace()
+                spaces = []
+            status = mailboxes.commands(conn, self.codec, self.patterns, subscribed=self._subscribed, status=True)
+            tags = conn.send(*spaces, *status)
+            if spaces:
+                self._space = self._chosen(conn, tags[: len(spaces)])
+            names = self.found(conn, tags[len(spaces) :])
+            if not mailboxes.counts_changes(conn) or conn.has("LIST-STATUS"):
+                return names
+            return self._with_tokens(conn, names)
+
+        return self._healed(ask)
+
+    def _with_tokens(self, conn: Connection, names: Sequence[Found]) -> list[Found]:
+        """One STATUS for each, without waiting in between."""
+        whole: list[Found] = []
+        for at in range(0, len(names), AT_ONCE):
+            part = names[at : at + AT_ONCE]
+            asked = [one for one in part if one.selectable]
+            tags = conn.send(*(b"STATUS %s %s" % (quoted(one.raw), mailboxes.STATUS) for one in asked))
+            told = [answer for tag in tags for answer in conn.answers(tag) if answer.kind == b"STATUS"]
+            for tag in tags:
+                conn.result(tag)
+            tokens = dict(map(mailboxes.token_of, told))
+            whole += [replace(one, token=tokens.get(one.raw)) for one in part]
+        return whole
 
     def at_or_below(self, mailbox: Mailbox) -> list[Found]:
         """A mailbox, and all below it that the server lets us see; which are subscribed is told, too."""
@@ -93,29 +129,28 @@ class Naming:
     def _namespace(self) -> tuple[str, str | None]:
         """Prefix and delimiter of the user's own mailboxes; StoreError if the server will not say."""
         if self._space is None:
-
-            def ask(conn: Connection) -> list[Response]:
-                commands = [b'LIST "" ""'] + ([b"NAMESPACE"] if conn.has("NAMESPACE") else [])
-                tags = conn.send(*commands)
-                told = [answer for tag in tags for answer in conn.answers(tag)]
-                for tag in tags:
-                    conn.result(tag)
-                return told
-
             try:
-                told = self._reach.healed(ask)
+                self._space = self._reach.healed(lambda conn: self._chosen(conn, conn.send(*self._asking_space(conn))))
             except Lost as lost:
                 raise StoreError(f"{self._reach.account}: {lost}", lost.hint) from lost
-            spaces = [space for one in told if one.kind == b"NAMESPACE" for space in namespaces(one)]
-            lists = [listed(one) for one in told if one.kind == b"LIST"]
-            plain = [(b"", one.delimiter) for one in lists]
-            begin = self._given_prefix or next(iter(self._given), "")
-            fitting = [
-                space
-                for space in sorted(spaces, key=lambda space: -len(space[0]))
-                if begin.startswith(self.codec.mailbox(space[0]))
-            ]
-            chosen = (spaces if self.automatic else fitting or spaces) or plain or [(b"", "/")]
-            prefix, delimiter = chosen[0]
-            self._space = str(self.codec.mailbox(prefix)), delimiter
         return self._space
+
+    def _asking_space(self, conn: Connection) -> list[bytes]:
+        return [b'LIST "" ""'] + ([b"NAMESPACE"] if conn.has("NAMESPACE") else [])
+
+    def _chosen(self, conn: Connection, tags: Sequence[bytes]) -> tuple[str, str | None]:
+        told = [answer for tag in tags for answer in conn.answers(tag)]
+        for tag in tags:
+            conn.result(tag)
+        spaces = [space for one in told if one.kind == b"NAMESPACE" for space in namespaces(one)]
+        lists = [listed(one) for one in told if one.kind == b"LIST"]
+        plain = [(b"", one.delimiter) for one in lists]
+        begin = self._given_prefix or next(iter(self._given), "")
+        fitting = [
+            space
+            for space in sorted(spaces, key=lambda space: -len(space[0]))
+            if begin.startswith(self.codec.mailbox(space[0]))
+        ]
+        chosen = (spaces if self.automatic else fitting or spaces) or plain or [(b"", "/")]
+        prefix, delimiter = chosen[0]
+        return str(self.codec.mailbox(prefix)), delimiter

@@ -12,8 +12,8 @@ from . import answers, changes, sets
 from .body import ServerBody
 from .listing import ways
 from .select import Selected
-from .tokens import Fetched, fetched
-from .wire import Connection, fetches
+from .tokens import Fetched
+from .wire import Connection
 
 AT_ONCE = 500  # messages of one FETCH: what is lost on the way if its reader goes away
 TRIES = 3  # of reading on after a connection broke, without a message in between
@@ -148,8 +148,7 @@ class OpenBox:
         def passed_over(uid: int) -> Failure:
             return Failure(Uid(str(uid)), "the server gives no content of it") if uid in named else changes.gone(uid)
 
-        for response in fetches(conn.answers(tag)):
-            told = fetched(response)
+        for told in conn.fetched(tag):
             if told.uid is None:
                 continue
             answer = make(told)

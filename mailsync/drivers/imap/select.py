@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ...model import SYSTEM, Flags, Holds, Mailbox
+from ...model import SYSTEM, Flags, Holds, Listing, Mailbox, Token
 from .tokens import Response, Status, code_value, flag_set, is_flag, status
 from .wire import Connection
 
@@ -44,6 +44,20 @@ class Selected:
         """True if uids of then are worth nothing now. An empty mailbox had none: imap4d gives it a new UIDVALIDITY."""
         return self.exists > 0 and self.validity != now.validity
 
+    @classmethod
+    def at(cls, mailbox: Mailbox, listing: Listing) -> Selected:
+        """What it was when this was listed: not open, so it does not tell what it holds."""
+        words = (listing.token or "").split()
+        if len(words) != len(("validity", "next", "exists", "modseq")):
+            return cls(mailbox, len(listing.entries), listing.validity, writable=False, identity=listing.identity)
+        next, exists, modseq = map(int, words[1:])
+        return cls(mailbox, exists, listing.validity, next, modseq, writable=False, identity=listing.identity)
+
+    @property
+    def token(self) -> Token | None:
+        """What is another whenever anything in it has changed; only where the server counts changes (RFC 7162)."""
+        return token(self.validity, self.next, self.exists, self.modseq)
+
     @property
     def holds(self) -> Holds | None:
         """None if the answer does not tell: a mailbox that is opened to read lists no permanent flags."""
@@ -55,10 +69,22 @@ class Selected:
         return ServerHolds(flags & SYSTEM if any_keyword else flags, any_keyword)
 
 
-def opening(conn: Connection, name: bytes, *, write: bool) -> bytes:
-    """The command that opens a mailbox. With CONDSTORE it also says that we understand MODSEQ (RFC 7162, 3.1.8)."""
+def opening(conn: Connection, name: bytes, *, write: bool, since: Selected | None = None) -> bytes:
+    """The command that opens a mailbox. With CONDSTORE it also says that we understand MODSEQ (RFC 7162, 3.1.8).
+
+    `since`: what has changed after that is to be told, too (QRESYNC: RFC 7162, 3.2.5).
+    """
     verb = b"SELECT " if write else b"EXAMINE "
+    if since and since.validity and since.modseq:
+        return verb + name + b" (QRESYNC (%s %d))" % (since.validity.encode(), since.modseq)
     return verb + name + (b" (CONDSTORE)" if conn.has("CONDSTORE") else b"")
+
+
+def token(validity: object, next: object, exists: object, modseq: object) -> Token | None:
+    """None if one of them is not told, or the server counts no changes of this mailbox."""
+    return (
+        Token(f"{validity} {next} {exists} {modseq}") if validity and next and modseq and exists is not None else None
+    )
 
 
 def selected(mailbox: Mailbox, answers: list[Response], end: Status) -> Selected:

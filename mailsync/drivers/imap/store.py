@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Self
 
 from ... import stopping
 from ...errors import BoxError, Lost
-from ...model import BoxInfo, Failure, Holds, Identify, Listing, Mailbox
+from ...model import BoxInfo, Failure, Holds, Identify, Listing, Mailbox, Token
 from ...names import Patterns, is_inbox
-from ..contract import Box, Wanted
+from ..contract import Box, Sight, Wanted
 from . import answers, mailboxes
 from .account import QUIET, Account, Secrets, Tell
 from .box import ServerBox
-from .listing import Draft, first_look, flights, second_look
+from .draft import Draft
+from .listing import first_look, flights, second_look
 from .mailboxes import EVERYTHING, INBOX, Found
 from .naming import Naming
 from .reach import TRIES, Reach
@@ -55,6 +57,9 @@ class ImapStore:
         self._names: set[Mailbox] = set()  # of mailboxes that are there
         self._holds: dict[Mailbox, Holds] = {}
         self._touched: dict[Mailbox, set[int]] = {}
+        self._seen: Sequence[Found] | None = None  # what was told first
+        self._fresh: Sequence[Found] | None = None  # what was told, and not used yet
+        self._tokens: dict[Mailbox, Token | None] = {}
         self.keeps_flags: dict[bytes, bool] = {}
 
     def __enter__(self) -> Self:
@@ -82,13 +87,24 @@ class ImapStore:
         return self._naming.delimiter
 
     def boxes(self, patterns: Sequence[str]) -> Sequence[BoxInfo]:
+        names = self._told() if tuple(patterns) == self.patterns else self._naming.matching(patterns)
         wanted = Patterns(patterns, self.delimiter)
         infos: dict[Mailbox, BoxInfo] = {}
-        for found in self._naming.matching(patterns):
+        for found in names:
             if wanted.matches(found.mailbox):
                 before = infos.get(found.mailbox)
                 infos[found.mailbox] = self._info(found, patterns) if before is None else mailboxes.twice(found)
         return list(infos.values())
+
+    def sight(self) -> Sight | None:
+        """Asked for before anything else, it is what `boxes` goes by then."""
+        if self._seen is None:
+            self._seen = self._told()
+            self._fresh = self._seen
+        if any(one.selectable and one.token is None for one in self._seen):
+            return None
+        whole = "\n".join(sorted(map(str, self._seen)))
+        return Sight(token=blake2b(whole.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest())
 
     def find(self, mailbox: Mailbox) -> BoxInfo | None:
         try:
@@ -109,18 +125,28 @@ class ImapStore:
 
     def listings(self, wanted: Sequence[Wanted], identify: Identify) -> Iterator[tuple[Mailbox, Listing | Failure]]:
         drafts = []
+        known = {each.mailbox: each.known for each in wanted}
         for each in wanted:
             try:
                 drafts.append(Draft(each.mailbox, self._codec.quoted(each.mailbox)))
             except BoxError as err:
                 yield each.mailbox, Failure(each.mailbox, str(err), err.hint)
         for flight in flights(drafts):
-            self._look(flight, identify)
-            if self._writes_late():
-                self.unselect()
+            asked = []
             for draft in flight:
+                # It holds for the first listing: after that we have changed things ourselves.
+                listing, token = known[draft.mailbox](), self._tokens.pop(draft.mailbox, None)
+                if listing and token and listing.token == token:
+                    yield draft.mailbox, self._known(listing)
+                else:
+                    draft.recall(listing)
+                    asked.append(draft)
+            self._look(asked, identify)
+            if asked and self._writes_late():
+                self.unselect()
+            for draft in asked:
                 yield draft.mailbox, draft.failure or self._listing(draft)
-                draft.entries = {}
+                draft.forget()
 
     @contextmanager
     def open(self, mailbox: Mailbox, *, write: bool) -> Iterator[Box]:
@@ -298,6 +324,22 @@ class ImapStore:
                     first.failure = Failure(first.mailbox, f"cannot be listed: {lost}")
                     continue
                 self._reach.wait(tries, lost)
+
+    def _told(self) -> Sequence[Found]:
+        """The names of the store, just told, and their tokens, which hold until the mailboxes are listed."""
+        names, self._fresh = self._fresh or self._naming.told(), None
+        self._seen = self._seen or names
+        self._tokens = {one.mailbox: one.token for one in names}
+        return names
+
+    def _known(self, listing: Listing) -> Listing:
+        """A mailbox in which nothing has changed."""
+        mailbox = listing.mailbox
+        holds = ServerHolds(listing.holds.flags, listing.holds.any_keyword)
+        self._note(mailbox, Selected.at(mailbox, listing), since=None)
+        self._holds[mailbox] = holds
+        self._touched.pop(mailbox, None)
+        return replace(listing, holds=holds)
 
     def _listing(self, draft: Draft) -> Listing:
         at = draft.selected

@@ -18,7 +18,8 @@ from ...errors import Lost
 if TYPE_CHECKING:
     import ssl
 
-CHUNK = 256 * 1024
+BUFFER = 256 * 1024  # bytes; more would not stay in the processor's cache
+ROOM = 16 * 1024  # less than this is not worth a call
 MAX_LINE = 16 * 1024 * 1024  # bytes; a server that sends more without a line end is broken, or means harm
 
 
@@ -31,8 +32,9 @@ class Stream:
         self._full: tuple[type[OSError], ...] = (BlockingIOError,)  # nothing goes out now
         self._hungry: tuple[type[OSError], ...] = ()  # TLS must read before anything goes out
         self.timeout = timeout
-        self._buffer = bytearray()
-        self._at = 0  # what is before it was read
+        self._buffer = bytearray(BUFFER)
+        self._view = memoryview(self._buffer)
+        self._at = self._end = 0  # what was received, and not read, lies between them
         self.received = 0  # bytes in all
         self._ended = ""  # why nothing more comes in
         sock.setblocking(False)
@@ -48,7 +50,7 @@ class Stream:
 
     def pending(self) -> bool:
         """True if something was received that was not read."""
-        return self._at < len(self._buffer) or (self._tls is not None and self._tls.pending() > 0)
+        return self._at < self._end or (self._tls is not None and self._tls.pending() > 0)
 
     def secure(self, context: ssl.SSLContext, hostname: str) -> ssl.SSLSocket:
         """Begin TLS. OSError (ssl.SSLError, TimeoutError) if it cannot be had; then the stream is of no more use."""
@@ -90,25 +92,30 @@ class Stream:
     def line(self) -> bytes:
         """The next line without its line end."""
         start = self._at
-        while (end := self._buffer.find(b"\n", start)) < 0:
-            if len(self._buffer) - self._at > MAX_LINE:
+        while (stop := self._buffer.find(b"\n", start, self._end)) < 0:
+            unread = self._end - self._at
+            if unread > MAX_LINE:
                 self.close()
                 raise Lost("the server sent a line without end")
-            unread = len(self._buffer) - self._at
             self._fill()
             start = self._at + unread
-        stop = end - 1 if end > self._at and self._buffer[end - 1] == 0x0D else end
-        line = bytes(memoryview(self._buffer)[self._at : stop])
-        self._at = end + 1
-        return line
+        line = bytes(self._view[self._at : stop])
+        self._at = stop + 1
+        return line[:-1] if line[-1:] == b"\r" else line
+
+    def whole(self, size: int) -> bytes:
+        """The next `size` bytes at once."""
+        while self._end - self._at < size:
+            self._fill(size)
+        self._at += size
+        return bytes(self._view[self._at - size : self._at])
 
     def counted(self, size: int) -> Iterator[bytes]:
         """The next `size` bytes, in pieces as they come. What is not taken of them is lost to the next reader."""
         while size:
-            if self._at == len(self._buffer):
+            if self._at == self._end:
                 self._fill()
-            piece = bytes(memoryview(self._buffer)[self._at : self._at + min(size, CHUNK)])
-            self._at += len(piece)
+            piece = self.whole(min(size, self._end - self._at))
             size -= len(piece)
             yield piece
 
@@ -119,35 +126,51 @@ class Stream:
 
     # ---- receiving ---------------------------------------------------------------------------------------------------
 
-    def _fill(self) -> None:
-        """At least one byte more in the buffer."""
-        while not self._receive():
+    def _fill(self, wanted: int = 0) -> None:
+        """At least one byte more in the buffer, which has room for as many as are `wanted` in all."""
+        while not self._receive(wanted):
             self._wait(select.POLLIN)
 
-    def _receive(self) -> bool:
+    def _receive(self, wanted: int = 0) -> bool:
         """What is there, without waiting; False if nothing is. At the end of the stream: Lost, once all is read."""
         if self._ended:
             raise Lost(f"the connection broke: {self._ended}")
+        self._make_room(wanted)
         try:
             if self._is_tcp:
                 # Courier and GNU mailutils send an answer in small pieces, each of which waits for our acknowledgement
                 # of the one before (RFC 896); the system would put that off for 40 ms, and forgets what it is told.
                 self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            piece = self._sock.recv(CHUNK)
+            count = self._sock.recv_into(self._view[self._end :])
         except (*self._full, *self._hungry):
             return False
         except OSError as err:
             raise self._lost(err) from err
-        if not piece:
+        if not count:
             self.close()
             self._ended = "the server closed it"
             raise Lost(f"the connection broke: {self._ended}")
-        if self._at:
-            del self._buffer[: self._at]
-            self._at = 0
-        self._buffer += piece
-        self.received += len(piece)
+        self._end += count
+        self.received += count
         return True
+
+    def _make_room(self, wanted: int) -> None:
+        """What was not read moves to the front where the room behind it is too small, and the buffer grows if it must.
+
+        Once all was read it has its usual size again.
+        """
+        unread = self._end - self._at
+        needed = max(wanted, unread + ROOM)
+        if unread and len(self._buffer) - self._at >= needed:
+            return
+        old, size = self._view[self._at : self._end], BUFFER
+        while size < needed:
+            size *= 2
+        if size != len(self._buffer):
+            self._buffer = bytearray(size)
+            self._view = memoryview(self._buffer)
+        self._view[:unread] = old
+        self._at, self._end = 0, unread
 
     def _wait(self, events: int) -> int:
         found = stopping.poll(self._sock, events, self.timeout)

@@ -105,14 +105,15 @@ _TOKEN = re.compile(
     rb'|(?P<atom>(?:[^\s()"\[]|\[(?:[^\]]*\])?+)++)|(?P<odd>"))',  # blanks are in BODY[HEADER.FIELDS (FROM)]
     re.DOTALL,
 )
-_FETCH = re.compile(  # what a listing is made of, in whatever order; the last of several counts
+_ITEMS = (  # what a listing is made of, in whatever order; the last of several counts
     rb"\((?:UID (?P<uid>\d{1,10}) ?|FLAGS \((?P<flags>[^()]*)\) ?|RFC822\.SIZE (?P<size>\d{1,18}) ?"
     rb'|INTERNALDATE "(?P<date>[^"]{20,30})" ?|MODSEQ \((?P<modseq>\d{1,19})\) ?)++'
-    rb"(?:(?P<end>\))|BODY\[[^\]]*\] )"
 )
+_FETCH = re.compile(_ITEMS + rb"(?:(?P<end>\))|BODY\[[^\]]*\] )")
+_FETCH_LINE = re.compile(rb"\* (\d{1,10}) FETCH " + _ITEMS + rb"(?:\)|BODY\[[^\]]*\] \{(?P<literal>\d{1,9})\})")
 _FLAG_LIST = re.compile(rb'"(?:[^"\\]|\\.)*+"|\bFLAGS \((?P<flags>[^()]*)\)', re.IGNORECASE | re.DOTALL)
 _DATE = re.compile(
-    rb"\s?(\d{1,2})-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)",
+    rb"\s?(\d{1,2}-(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)",
     re.IGNORECASE,
 )
 _MONTHS = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
@@ -187,6 +188,26 @@ def fetched(found: Response) -> Fetched:
             body,
         )
     return _fetched_slowly(found)
+
+
+def fetched_quickly(line: bytes) -> tuple[Fetched, int | None] | None:
+    """What a FETCH response begins with, and the size of the literal that then follows and is its body, if one does.
+
+    None: it is not one of the usual ones.
+    """
+    quick = _FETCH_LINE.fullmatch(line)
+    if not quick:
+        return None
+    number, uid, flags, size, date, modseq, literal = quick.groups()
+    told = Fetched(
+        int(number),
+        int(uid) if uid else None,
+        None if flags is None else flag_set(flags),
+        int(size) if size else None,
+        parse_date(date) if date else None,
+        int(modseq) if modseq else None,
+    )
+    return told, int(literal) if literal else None
 
 
 def values(parts: Sequence[Part]) -> list[Value]:
@@ -274,19 +295,25 @@ def is_flag(flag: str) -> bool:
     return bool(re.fullmatch(r"\\?[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+", flag))
 
 
-@lru_cache(maxsize=1024)
 def parse_date(raw: bytes) -> int | None:
     """Seconds since the epoch; None for what is no date. The day may have a blank before it, or one digit (Cyrus)."""
     found = _DATE.fullmatch(raw)
     if not found:
         return None
-    day, month, year, hour, minute, second, sign, hours, minutes = found.groups()
-    if not int(year):
+    day, hour, minute, second, sign, hours, minutes = found.groups()
+    midnight = _midnight(day)
+    if midnight is None:
         return None
-    at = _midnight(int(year), _MONTHS.index(month.lower()), int(day))
-    at += int(hour) * 3600 + int(minute) * 60 + int(second)
+    at = midnight + int(hour) * 3600 + int(minute) * 60 + int(second)
     offset = int(hours) * 3600 + int(minutes) * 60
     return at + offset if sign == b"-" else at - offset
+
+
+@lru_cache(maxsize=4096)
+def _midnight(raw: bytes) -> int | None:
+    """Of a day, in UTC: there are fewer days than messages."""
+    day, month, year = raw.split(b"-")
+    return _days_to(int(year), _MONTHS.index(month.lower()), int(day)) * 86400 if int(year) else None
 
 
 def quoted(raw: bytes) -> bytes:
@@ -296,11 +323,11 @@ def quoted(raw: bytes) -> bytes:
     return b'"' + raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
 
 
-def _midnight(year: int, month: int, day: int) -> int:
-    """As calendar.timegm, whose import costs as much as ten thousand dates; January is 0."""
+def _days_to(year: int, month: int, day: int) -> int:
+    """Since the epoch. As calendar.timegm, whose import costs as much as ten thousand dates; January is 0."""
     leaps = year - (month < 2)  # years whose 29 February may be over
     days = (year - 1) * 365 + leaps // 4 - leaps // 100 + leaps // 400 + _DAYS_BEFORE[month] + day
-    return (days - _EPOCH) * 86400
+    return days - _EPOCH
 
 
 def _fetched_slowly(found: Response) -> Fetched:

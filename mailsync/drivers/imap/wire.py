@@ -12,9 +12,23 @@ from typing import Protocol
 from ... import stopping
 from ...errors import Lost
 from .account import Tell
-from .body import keep
+from .body import IN_MEMORY, keep
 from .stream import Stream
-from .tokens import Part, ProtocolError, Response, Status, ending, is_words, literal_size, response, status
+from .tokens import (
+    Fetched,
+    Literal,
+    Part,
+    ProtocolError,
+    Response,
+    Status,
+    ending,
+    fetched,
+    fetched_quickly,
+    is_words,
+    literal_size,
+    response,
+    status,
+)
 
 SHOWN = 2000  # bytes of a line that -di shows
 
@@ -37,6 +51,7 @@ class Connection:
         self.client = client
         self._sleep = sleep
         self.caps = client.caps
+        self.enabled: set[str] = set()
         self.tell = tell
         self._wire = client.wire
         self._waiting: dict[bytes, None] = {}  # tags whose answers were not read yet, in order
@@ -93,6 +108,14 @@ class Connection:
             if found.tag == b"*" and found.kind != b"BYE":
                 yield found
 
+    def fetched(self, tag: bytes) -> Iterator[Fetched]:
+        """What FETCH answers tell until the answer to this command: as `answers`, without any other of them."""
+        while tag not in self._results:
+            if tag not in self._waiting:
+                raise Lost("its answers were given up")
+            if (told := self._read_fetched()) is not None:
+                yield told
+
     def result(self, tag: bytes) -> Status:
         """How a command ended, once its answers were read; read them first, if that was left undone."""
         for _ in self.answers(tag):
@@ -136,32 +159,60 @@ class Connection:
     def _read(self) -> Response:
         """One response. How a command ended, and why the server hangs up, is noted."""
         try:
-            found = response(self._parts())
-            if found.tag in self._waiting:
-                self._results[found.tag] = ending(found)
-                del self._waiting[found.tag]
-            elif found.tag == b"*" and found.kind == b"BYE":
-                self._bye = str(status(found))
-            return found
-        except ProtocolError:
-            self.drop()
-            raise
-        except Lost as err:
-            self.client.drop()
-            raise Lost(f"{err}: {self._bye}" if self._bye else str(err)) from err
-        except BaseException:
-            self.drop()  # in the middle of an answer: what follows could be taken for another one
+            return self._response(self._line())
+        except BaseException as err:
+            self._break(err)
             raise
 
-    def _parts(self) -> list[Part]:
+    def _read_fetched(self) -> Fetched | None:
+        """One response, if it is a FETCH: the usual ones in haste."""
+        try:
+            line = self._line()
+            quick = fetched_quickly(line)
+            if quick is None:
+                found = self._response(line)
+                return fetched(found) if found.kind == b"FETCH" and found.number is not None else None
+            told, size = quick
+            if size is None:
+                return told
+            literal = self._literal(size)
+            rest = self._line()
+            if rest == b")":
+                told.body = literal
+                return told
+            head = response([line[: line.rindex(b"{")]])
+            return fetched(head._replace(parts=[*head.parts, literal, *self._parts(rest)]))
+        except BaseException as err:
+            self._break(err)
+            raise
+
+    def _break(self, err: BaseException) -> None:
+        """In the middle of an answer the connection can only be given up: what follows could be taken for another."""
+        self.drop()
+        if isinstance(err, Lost) and not isinstance(err, ProtocolError):
+            raise Lost(f"{err}: {self._bye}" if self._bye else str(err)) from err
+
+    def _response(self, line: bytes) -> Response:
+        """The one that begins with this line."""
+        found = response([line] if is_words(line) else self._parts(line))
+        if found.tag in self._waiting:
+            self._results[found.tag] = ending(found)
+            del self._waiting[found.tag]
+        elif found.tag == b"*" and found.kind == b"BYE":
+            self._bye = str(status(found))
+        return found
+
+    def _parts(self, line: bytes) -> list[Part]:
         parts: list[Part] = []
-        line = self._line()
-        while found := None if not parts and is_words(line) else literal_size(line):
+        while found := literal_size(line):
             text, size = found
-            parts += text, keep(self._wire.counted(size), size)
+            parts += text, self._literal(size)
             line = self._line()
         parts.append(line)
         return parts
+
+    def _literal(self, size: int) -> Literal:
+        return Literal(self._wire.whole(size)) if size <= IN_MEMORY else keep(self._wire.counted(size), size)
 
     def _line(self) -> bytes:
         line = self._wire.line()

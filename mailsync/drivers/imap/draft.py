@@ -1,0 +1,206 @@
+"""A mailbox while its listing is made, from what is known of it and what the server says. Sends nothing.
+
+What is asked for depends on what an earlier listing has found. Nothing (`ALL`): all messages. Something, under the same
+UIDVALIDITY: new messages, and of the others (`CHANGES`) what has changed since, where the server keeps count of that
+(RFC 7162), or else (`FLAGS`) which there are and their flags. What does not add up is asked for again, with less faith.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ...model import HIDDEN, Entry, Failure, Holds, Listing, Mailbox, MessageId, Uid
+from . import sets
+from .select import Selected, opening, selected
+from .tokens import Fetched, Literal, Response, Status, fetched, numbers
+from .wire import Connection
+
+Read = Callable[[Literal], "MessageId | None"]
+
+
+class Way(Enum):
+    CHANGES = "changes"
+    FLAGS = "flags"
+    ALL = "all"
+
+
+@dataclass
+class Draft:
+    mailbox: Mailbox
+    name: bytes  # quoted
+    selected: Selected | None = None
+    failure: Failure | None = None
+    entries: dict[int, Entry] = field(default_factory=dict)  # by uid; an id that is not known yet is HIDDEN
+    unsure: set[int] = field(default_factory=set)  # the uids of those
+    unreadable: list[Failure] = field(default_factory=list)
+    way: Way = Way.ALL
+    known: dict[int, Entry] = field(default_factory=dict)  # by uid, ascending
+    then: Selected | None = None  # when that was listed
+    _numbers: dict[int, int] = field(default_factory=dict)  # uid by sequence number, as far as it is told
+    _count: int = 0  # of messages: those that were there when it was opened, but for what is gone
+    _most: int = 0  # with those that have come since
+    _quick: bool = False  # the server tells who is gone by uid, and of a mailbox that is opened, what has changed
+    doubtful: bool = False  # what was told cannot be right, or does not tell all
+
+    # ---- what is asked -----------------------------------------------------------------------------------------------
+
+    def recall(self, listing: Listing | None) -> None:
+        """What an earlier listing has found."""
+        then = Selected.at(self.mailbox, listing) if listing else None
+        if listing and then and then.validity is not None:
+            self.known, self.then = {int(entry.uid): entry for entry in listing.entries}, then
+            self.way = Way.FLAGS if then.modseq is None else Way.CHANGES
+
+    def asking(self, conn: Connection, what: bytes, *, write: bool) -> list[bytes]:
+        """The commands that open it and ask for all that is not known; `what`: the part of a message that tells it."""
+        news = b"(UID FLAGS RFC822.SIZE INTERNALDATE BODY.PEEK[%s])" % what
+        last = max(self.known, default=0)
+        since = None
+        others: list[bytes] = []
+        if self.way is Way.CHANGES and not conn.has("CONDSTORE"):
+            self.way = Way.FLAGS
+        match self.way:
+            case Way.ALL:
+                last = 0
+            case Way.FLAGS if last:
+                others = [b"UID FETCH 1:%d (UID FLAGS)" % last]
+            case Way.CHANGES if "QRESYNC" in conn.enabled:
+                since = self.then
+            case Way.CHANGES if last and self.then:
+                changed = b"UID FETCH 1:%d (UID FLAGS) (CHANGEDSINCE %d)" % (last, self.then.modseq or 1)
+                others = [b"UID SEARCH RETURN (ALL) ALL" if conn.has("ESEARCH") else b"UID SEARCH ALL", changed]
+        return [opening(conn, self.name, write=write, since=since), *others, b"UID FETCH %d:* %s" % (last + 1, news)]
+
+    # ---- what is answered --------------------------------------------------------------------------------------------
+
+    def opened(self, conn: Connection, told: list[Response], end: Status) -> Draft:
+        """As it stands when it is open: to be filled, and to `become` this one when it is done."""
+        at = selected(self.mailbox, told, end)
+        fresh = Draft(self.mailbox, self.name, at, way=self.way, known=self.known, then=self.then)
+        fresh._count = fresh._most = at.exists
+        if self.way is not Way.ALL and self.then and self.then.validity != at.validity:
+            fresh.doubtful = True
+        fresh._quick = "QRESYNC" in conn.enabled
+        if self.way is Way.CHANGES and fresh._quick:
+            fresh.entries = dict(self.known)
+            fresh.take((one for one in told if one.kind in (b"FETCH", b"VANISHED")), lambda literal: None)
+        return fresh
+
+    def take(self, answers: Iterable[Response], read: Read) -> None:
+        """The answers to what was asked, and what else came between them."""
+        for answer in answers:
+            match answer.kind, answer.number:
+                case b"FETCH", int():
+                    self._message(fetched(answer), read)
+                case b"EXISTS", int() as number:
+                    self._most = number
+                case b"EXPUNGE", int() as number:
+                    self._gone(number)
+                case b"VANISHED", _ if self._quick:
+                    self._vanished(answer)
+                case ((b"SEARCH" | b"ESEARCH"), _) if self.way is Way.CHANGES:
+                    self._there(answer)
+
+    def end(self, end: Status) -> None:
+        """An answer is over. After the last one: is it all there?"""
+        if self.way is not Way.ALL:
+            self.doubtful = self.doubtful or not end.ok
+            return
+        short = self._count - len(self.entries)
+        if short > 0 and not end.ok and not self.entries:
+            self.failure = Failure(self.mailbox, f"cannot be listed: {end}")
+        elif short > 0:
+            why = f"{short} messages were not listed" + ("" if end.ok else f": {end}")
+            self.unreadable.append(Failure(self.mailbox, why))
+
+    def become(self, fresh: Draft) -> None:
+        """What was half read before the connection broke is listed again: so only whole answers count."""
+        if fresh.way is not Way.ALL and (fresh.doubtful or not fresh._count <= len(fresh.entries) <= fresh._most):
+            self.doubt()
+            return
+        self.selected, self.failure, self.entries = fresh.selected, fresh.failure, fresh.entries
+        self.unsure, self.unreadable = fresh.unsure, fresh.unreadable
+
+    def forget(self) -> None:
+        """It has become a listing."""
+        self.entries, self.known = {}, {}
+
+    def doubt(self) -> None:
+        """To be asked for again, with less taken for granted."""
+        self.way = Way.FLAGS if self.way is Way.CHANGES and self.known else Way.ALL
+
+    def learn(self, uid: int, id: MessageId) -> None:
+        self.unsure.discard(uid)
+        if uid in self.entries:
+            if id == HIDDEN:
+                del self.entries[uid]
+            else:
+                self.entries[uid] = self.entries[uid]._replace(id=id)
+
+    def give_up(self, why: str) -> None:
+        """Those that are still unsure cannot be told apart in this run."""
+        for uid in sorted(self.unsure):
+            self.unreadable.append(Failure(Uid(str(uid)), why))
+            del self.entries[uid]
+        self.unsure.clear()
+
+    def listing(self, holds: Holds) -> Listing:
+        assert self.selected
+        at = self.selected
+        entries = [entry for _, entry in sorted(self.entries.items()) if entry.id != HIDDEN]
+        return Listing(
+            self.mailbox, entries, holds, at.token, at.validity, tuple(self.unreadable), identity=at.identity
+        )
+
+    # ---- one response ------------------------------------------------------------------------------------------------
+
+    def _message(self, told: Fetched, read: Read) -> None:
+        uid = told.uid if told.uid is not None else self._numbers.get(told.number)
+        if uid is None:
+            return
+        self._numbers[told.number] = uid
+        before = self.entries.get(uid) or (self.known.get(uid) if self.way is Way.FLAGS else None)
+        if before is not None and uid not in self.unsure:
+            if told.flags is not None:  # asked for, or somebody changes them at this moment
+                self.entries[uid] = before._replace(flags=told.flags)
+        elif told.flags is not None and (told.body is not None or self.way is Way.FLAGS):
+            id = read(told.body) if told.body is not None else None
+            self.unsure.discard(uid)
+            if id is None:
+                self.unsure.add(uid)
+            self.entries[uid] = Entry(Uid(str(uid)), id or HIDDEN, told.flags, told.size, told.date)
+
+    def _gone(self, number: int) -> None:
+        if number > self._most:
+            return
+        self._most -= 1
+        self._count -= number <= self._count
+        uid = self._numbers.pop(number, None)
+        if uid is not None:
+            self.entries.pop(uid, None)
+            self.unsure.discard(uid)
+        elif self.way is Way.CHANGES:
+            self.doubtful = True  # nobody told which one has this number
+        self._numbers = {n - (n > number): uid for n, uid in self._numbers.items()}
+
+    def _vanished(self, answer: Response) -> None:
+        """RFC 7162, 3.2.10. Those that went earlier are not among those that the server counts."""
+        text = answer.parts[0]
+        assert isinstance(text, bytes)
+        earlier = text.upper().startswith(b"(EARLIER) ")
+        gone = sets.parse(text.rpartition(b" ")[2])
+        for uid in gone:
+            self.entries.pop(uid, None)
+            self.unsure.discard(uid)
+        if not earlier:
+            self._count, self._most = self._count - len(gone), self._most - len(gone)
+            self._numbers.clear()  # all of them are others now
+
+    def _there(self, answer: Response) -> None:
+        """All that are there, of those that were known."""
+        text = answer.parts[0]
+        assert isinstance(text, bytes)
+        found = sets.parse(text.rpartition(b" ALL ")[2]) if b" ALL " in text else numbers(answer)
+        self.entries = {uid: self.known[uid] for uid in found if uid in self.known} | self.entries
