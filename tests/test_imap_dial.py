@@ -25,6 +25,7 @@ import pytest
 
 from mailsync.drivers.imap.account import Account, Tell
 from mailsync.drivers.imap.dial import Busy, Client, dial, is_loopback
+from mailsync.drivers.imap.library import own_name
 from mailsync.drivers.imap.tls import server_name
 from mailsync.errors import CertificateError, LoginError, MailsyncError, StoreError
 from mailsync.spec import Remote, parse
@@ -1181,6 +1182,18 @@ def test_dovecot_is_logged_in_to(switches: str, encrypted: bool) -> None:
     assert ("PLAIN", encrypted, True) == (client.mechanism, client.tls.startswith("TLS"), listed)
     assert answer.startswith(b"* NAMESPACE ")
     assert "MULTIAPPEND" in client.caps
+
+
+@pytest.mark.parametrize("switches", ["/ssl", "/notls"])
+def test_dovecot_tells_its_name_and_goes_on(switches: str) -> None:
+    where, known = at_dovecot(switches)
+    client = dial(where, known)
+    name = own_name(client)
+    client.wire.send(client.next_tag() + b" NOOP\r\n")
+    answer = client.wire.line()
+    client.end()
+
+    assert ("Dovecot", True) == (name.partition(" ")[0], b" OK " in answer)
 
 
 def test_dovecot_refuses_a_wrong_password() -> None:

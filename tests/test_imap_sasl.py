@@ -81,7 +81,7 @@ def test_oauthbearer_names_user_host_and_token() -> None:
 
 
 def test_oauthbearer_escapes_what_ends_a_name() -> None:
-    assert b"n,a=a=2Cb=3Dc," in OAuthBearer("a,b=c", "t", "h", 1).initial()
+    assert b"n,a=a=2Cb=3Dc," in (OAuthBearer("a,b=c", "t", "h", 1).initial() or b"")
 
 
 @pytest.mark.parametrize(("mechanism", "answer"), [(XOAuth2("u", "t"), b""), (OAuthBearer("u", "t", "h", 1), b"\x01")])

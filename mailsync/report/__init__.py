@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import MailsyncError
 from ..findings import Finding
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
     from .turns import Post, Turns
 
 Heads = Mapping[tuple[Side, Uid], Head]
+NO_HEADS: Heads = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class BoxResult:
+class BoxResult(NamedTuple):
     """A box, what was planned for it, and what came of it."""
 
     plan: BoxPlan
     outcomes: Sequence[Outcome] = ()
-    heads: Heads = field(default_factory=dict)
+    heads: Heads = NO_HEADS
 
     def done(self) -> list[Step]:
         return [outcome.step for outcome in self.outcomes if isinstance(outcome, Done)]
@@ -36,8 +37,7 @@ class BoxResult:
         return [outcome for outcome in self.outcomes if isinstance(outcome, BoxDone)]
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(NamedTuple):
     """One box of a store against what is remembered of it: diff mode."""
 
     boxname: Boxname
@@ -46,17 +46,16 @@ class Compared:
     deleted: int
     flagged: int
     current: int
-    heads: Heads = field(default_factory=dict)
+    heads: Heads = NO_HEADS
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """One box of a store: list mode. `listing` is None where messages were not asked for."""
 
     boxname: Boxname
     selectable: bool = True
     listing: Listing | None = None
-    heads: Heads = field(default_factory=dict)
+    heads: Heads = NO_HEADS
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +67,7 @@ class Restored:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class MassDeletion:
+class MassDeletion(NamedTuple):
     """More deletions on a side than the guard lets pass."""
 
     limit: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ...spec import Remote
 
@@ -48,8 +48,7 @@ def _nobody(text: str) -> None:
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(NamedTuple):
     """Who is told what a connection does."""
 
     note: Callable[[str], None] = _nobody  # always: a wait, a certificate that is not verified

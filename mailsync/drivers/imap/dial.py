@@ -156,10 +156,9 @@ def _by_any(session: Session, user: str, ways: Sequence[Way]) -> str:
 
 # ---- what a refusal means --------------------------------------------------------------------------------------------
 
-_UNSUPPORTED = re.compile(
+_UNSUPPORTED = (
     r"(?:unsupported|unknown|unrecogni[sz]ed|invalid|no such|bad) (?:\w+ )?(?:mechanism|method|command)|"
-    r"(?:not (?:\w+ )?(?:supported|implemented|available|enabled))",
-    re.IGNORECASE,
+    r"(?:not (?:\w+ )?(?:supported|implemented|available|enabled))"
 )
 
 
@@ -167,7 +166,7 @@ def _unsupported(said: Status) -> bool:
     """True if the way to log in was refused, and not who tried."""
     if said.code in (*FINAL_CODES, *BUSY_CODES):
         return False
-    return said.kind == b"BAD" or (said.kind == b"NO" and bool(_UNSUPPORTED.search(said.text)))
+    return said.kind == b"BAD" or (said.kind == b"NO" and bool(re.search(_UNSUPPORTED, said.text, re.IGNORECASE)))
 
 
 def _refusal(account: Account, user: str, said: Status, words: str) -> MailsyncError:

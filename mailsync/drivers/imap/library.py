@@ -1,7 +1,7 @@
 """imapclient over a connection of ours that is logged in: for what is rare, and costs no run anything.
 
-imaplib, which it stands on, reads and sends through our `Session`. Its tags have other letters than ours, so that both
-may speak in turn; but each takes whatever comes for an answer to itself, so that nothing may be outstanding.
+imaplib, which it stands on, reads and sends through our `Session`. Its tags have other letters than ours, so that no
+answer is taken for one to the other; but whoever reads, reads all that comes, so that both may only speak in turn.
 """
 
 from __future__ import annotations

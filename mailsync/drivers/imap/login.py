@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from binascii import Error, a2b_base64, b2a_base64
-from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 from ...errors import Lost
 from .sasl import Mechanism, SaslError
@@ -13,13 +12,13 @@ from .session import HIDDEN, Session
 from .tokens import Status, quoted
 
 
-@dataclass(frozen=True, slots=True)
 class LoginCommand:
     """RFC 3501, 6.2.3: older than SASL, and known to every server."""
 
-    name: ClassVar[str] = "LOGIN"
-    user: str
-    password: str = field(repr=False)
+    name = "LOGIN"
+
+    def __init__(self, user: str, password: str) -> None:
+        self.user, self.password = user, password
 
 
 Way: TypeAlias = Mechanism | LoginCommand

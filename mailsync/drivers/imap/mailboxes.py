@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ...errors import BoxError
 from ...model import BoxInfo, Failure, Mailbox, Token
@@ -23,7 +23,6 @@ STATUS = b"(UIDVALIDITY UIDNEXT MESSAGES HIGHESTMODSEQ)"
 EVERYTHING = frozenset({b"\\all", b"\\allmail"})  # one mailbox that holds the mail of all others (RFC 6154, 2)
 
 
-@dataclass
 class Codec:
     """Names as people write them, and as they are on the wire.
 
@@ -31,8 +30,9 @@ class Codec:
     bytes is kept raw, and is remembered: `Tom & Jerry` and `Tom &- Jerry` are two mailboxes.
     """
 
-    utf8: bool = False
-    _raw: dict[Mailbox, bytes] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.utf8 = False
+        self._raw: dict[Mailbox, bytes] = {}
 
     def mailbox(self, raw: bytes) -> Mailbox:
         if raw.upper() == b"INBOX":
@@ -65,8 +65,7 @@ class Codec:
         return quoted(self.raw(mailbox))
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """One name that LIST told."""
 
     mailbox: Mailbox

@@ -5,7 +5,6 @@ A mechanism serves one login: `initial` once, `answer` for each challenge, `fini
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 SCRAM = "SCRAM-SHA-256"  # in a module of its own
@@ -19,10 +18,11 @@ class Mechanism:
     """A way to log in."""
 
     name: ClassVar[str]
+    _said: bytes | None = None
 
     def initial(self) -> bytes | None:
         """What the client says first; None: it is the server that speaks first."""
-        return None
+        return self._said
 
     def answer(self, challenge: bytes) -> bytes:
         """The answer to a challenge; SaslError if there is none."""
@@ -32,95 +32,72 @@ class Mechanism:
         """The server accepts the login. SaslError if it has not proved what it must prove."""
 
 
-@dataclass(frozen=True, slots=True)
 class Plain(Mechanism):
     """RFC 4616. `act_as`: whose mail is wanted, if it is not that of `user`."""
 
-    name: ClassVar[str] = "PLAIN"
-    user: str
-    password: str = field(repr=False)
-    act_as: str = ""
+    name = "PLAIN"
 
-    def initial(self) -> bytes:
-        return b"\0".join(utf8(part) for part in (self.act_as, self.user, self.password))
+    def __init__(self, user: str, password: str, act_as: str = "") -> None:
+        self._said = b"\0".join(utf8(part) for part in (act_as, user, password))
 
 
-@dataclass(slots=True)
 class Login(Mechanism):
     """draft-murchison-sasl-login. Two questions, whose words differ from server to server."""
 
-    name: ClassVar[str] = "LOGIN"
-    user: str
-    password: str = field(repr=False)
-    _asked: int = 0
+    name = "LOGIN"
+
+    def __init__(self, user: str, password: str) -> None:
+        self._answers = [utf8(user), utf8(password)]
 
     def answer(self, challenge: bytes) -> bytes:
-        self._asked += 1
-        match self._asked:
-            case 1:
-                return utf8(self.user)
-            case 2:
-                return utf8(self.password)
-        return Mechanism.answer(self, challenge)
+        return self._answers.pop(0) if self._answers else super().answer(challenge)
 
 
-@dataclass(slots=True)
 class XOAuth2(Mechanism):
     """Google's; also Microsoft's and Yahoo's. A failure comes as a challenge, and only its answer brings the NO."""
 
-    name: ClassVar[str] = "XOAUTH2"
-    user: str
-    token: str = field(repr=False)
-    error: str = ""  # JSON: why the token was refused
+    name = "XOAUTH2"
 
-    def initial(self) -> bytes:
-        return utf8(f"user={self.user}\x01auth=Bearer {self.token}\x01\x01")
+    def __init__(self, user: str, token: str) -> None:
+        self._said = utf8(f"user={user}\x01auth=Bearer {token}\x01\x01")
+        self.error = ""  # JSON: why the token was refused
 
     def answer(self, challenge: bytes) -> bytes:
         self.error = challenge.decode("utf-8", "replace")
         return b""
 
 
-@dataclass(slots=True)
 class OAuthBearer(Mechanism):
     """RFC 7628."""
 
-    name: ClassVar[str] = "OAUTHBEARER"
-    user: str
-    token: str = field(repr=False)
-    host: str
-    port: int
-    error: str = ""  # JSON: why the token was refused
+    name = "OAUTHBEARER"
 
-    def initial(self) -> bytes:
-        who = f"n,a={saslname(self.user)},"
-        return utf8(f"{who}\x01host={self.host}\x01port={self.port}\x01auth=Bearer {self.token}\x01\x01")
+    def __init__(self, user: str, token: str, host: str, port: int) -> None:
+        who = f"n,a={saslname(user)},"
+        self._said = utf8(f"{who}\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01")
+        self.error = ""  # JSON: why the token was refused
 
     def answer(self, challenge: bytes) -> bytes:
         self.error = challenge.decode("utf-8", "replace")
         return b"\x01"
 
 
-@dataclass(frozen=True, slots=True)
 class External(Mechanism):
     """RFC 4422, appendix A: who we are, TLS has told. `act_as`: empty for whom the certificate names."""
 
-    name: ClassVar[str] = "EXTERNAL"
-    act_as: str = ""
+    name = "EXTERNAL"
 
-    def initial(self) -> bytes:
-        return utf8(self.act_as)
+    def __init__(self, act_as: str = "") -> None:
+        self._said = utf8(act_as)
 
 
-@dataclass(frozen=True, slots=True)
 class Anonymous(Mechanism):
     """RFC 4505."""
 
-    name: ClassVar[str] = "ANONYMOUS"
-    trace: str
+    name = "ANONYMOUS"
 
-    def initial(self) -> bytes:
-        return utf8(self.trace)
+    def __init__(self, trace: str) -> None:
+        self._said = utf8(trace)
 
 
 def saslname(name: str) -> str:

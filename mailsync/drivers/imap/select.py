@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...model import SYSTEM, Flags, Holds, Listing, Mailbox, Token
 from .tokens import Response, Status, code_value, flag_set, is_flag, status
@@ -26,8 +27,7 @@ class ServerHolds(Holds):
 USUAL = ServerHolds(any_keyword=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(NamedTuple):
     """A mailbox at the moment it was opened."""
 
     mailbox: Mailbox

@@ -10,8 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import Lost, StoreError
 from .account import QUIET, Account, Tell
@@ -47,8 +46,7 @@ class Untrusted(Exception):
         self.fault = fault
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """What leads to a server."""
 
     socket: socket.socket
@@ -255,23 +253,18 @@ class Session:
 
 FINAL_CODES = (b"AUTHENTICATIONFAILED", b"AUTHORIZATIONFAILED", b"EXPIRED", b"PRIVACYREQUIRED", b"CONTACTADMIN")
 BUSY_CODES = (b"UNAVAILABLE", b"INUSE", b"LIMIT")  # RFC 5530
-_BUSY = re.compile(
-    r"too many|maximum number of|connection limit|throttl|backoff|temporary|temporarily|try again later|busy",
-    re.IGNORECASE,
-)
+_BUSY = r"too many|maximum number of|connection limit|throttl|backoff|temporary|temporarily|try again later|busy"
 # The account, and not the server, has had enough: to try again would only make it worse.
-_LOCKED = re.compile(
-    r"too many (?:\w+ )?(?:failed|invalid|login|attempts|tries)|locked|disabled|suspended", re.IGNORECASE
-)
-_BACKOFF = re.compile(r"backoff time: (\d{1,9}) milliseconds", re.IGNORECASE)
+_LOCKED = r"too many (?:\w+ )?(?:failed|invalid|login|attempts|tries)|locked|disabled|suspended"
+_BACKOFF = r"backoff time: (\d{1,9}) milliseconds"
 
 
 def busy(account: Account, said: Status) -> Busy | None:
     """What a refusal of another connection, or of a login, is if it may be taken back later."""
-    final = said.code in FINAL_CODES or _LOCKED.search(said.text)
-    if said.code not in BUSY_CODES and (final or not _BUSY.search(said.text)):
+    final = said.code in FINAL_CODES or re.search(_LOCKED, said.text, re.IGNORECASE)
+    if said.code not in BUSY_CODES and (final or not re.search(_BUSY, said.text, re.IGNORECASE)):
         return None
-    found = _BACKOFF.search(said.text)
+    found = re.search(_BACKOFF, said.text, re.IGNORECASE)
     wait = int(found[1]) / 1000 if found else None
     return Busy(f"{account}: the server takes no more connections now: {said}", "Try again later.", wait)
 

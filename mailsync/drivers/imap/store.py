@@ -351,7 +351,7 @@ class ImapStore:
     def _note(self, mailbox: Mailbox, at: Selected, since: int | None) -> None:
         """`since`: HIGHESTMODSEQ when it was listed, which an opening afterwards does not change."""
         if since is not None:
-            at = replace(at, modseq=since)
+            at = at._replace(modseq=since)
         self._listed[mailbox] = at
         if at.holds:
             self._holds[mailbox] = at.holds
@@ -387,7 +387,7 @@ class ImapStore:
         self._forget(new)
         at, holds = self._listed.get(old), self._holds.get(old)
         if at:
-            self._listed[new] = replace(at, mailbox=new)
+            self._listed[new] = at._replace(mailbox=new)
         if holds:
             self._holds[new] = holds
         self._touched[new] = self._touched.pop(old, set())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...errors import Lost
 from ...model import Failure, Flags, Uid
@@ -17,8 +17,7 @@ ONE_BY_ONE = 100  # messages of a set that was refused: so many are tried each b
 _OF_THE_MAILBOX = (b"TRYCREATE", b"NONEXISTENT", b"NOPERM")  # refused whatever the message
 
 
-@dataclass(frozen=True, slots=True)
-class Transferred:
+class Transferred(NamedTuple):
     """What became of messages on their way to another mailbox: each has arrived or failed."""
 
     flags: Mapping[int, Flags]  # that they had
@@ -26,8 +25,7 @@ class Transferred:
     failed: Failures
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(NamedTuple):
     """UID COPY or UID MOVE to a mailbox. Lost if another than that of this UIDVALIDITY has come in its place."""
 
     conn: Connection
