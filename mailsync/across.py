@@ -234,6 +234,8 @@ def _lying(plan: Plan, wanted: Collection[tuple[Side, Key]]) -> Mapping[tuple[Si
     found: dict[tuple[Side, Key], list[_Lying]] = {}
     for box in plan.boxes:
         for change in box.changes:
+            if not any((s, change.key) in wanted and any(i.on(s) is not None for i in change.items) for s in Side):
+                continue
             going = {(s.on, s.entry.uid) for s in change.steps if isinstance(s, Delete) and s.why is Why.GONE_THERE}
             flags = {(s.on, s.entry.uid): s.add | s.remove for s in change.steps if isinstance(s, SetFlags)}
             for side in Side:

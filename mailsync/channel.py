@@ -185,7 +185,7 @@ class Run:
             self._record.save(self._msinfo.digest)
 
     def _apply(self, planner: Planner) -> None:
-        apply = Apply(self.plan, self._stores, self._identify, self._removals)
+        apply = Apply(self.plan, self._stores, self._identify, self._removals, foresees=not self._report.details)
         waiting: list[Attempts] = []
         apply.renames()
         for box in self.plan.boxes:

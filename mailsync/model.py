@@ -46,6 +46,8 @@ class Holds:
         return flag in self.flags or (self.any_keyword and isinstance(flag, str) and not flag.startswith("\\"))
 
     def of(self, flags: Iterable[str]) -> Flags:
+        if isinstance(flags, frozenset) and flags <= SYSTEM and flags <= self.flags:  # nearly always
+            return flags
         return frozenset(f for f in flags if f in self)
 
 

@@ -121,9 +121,10 @@ class Item(NamedTuple):
         return self.digest_a if side is Side.A else self.digest_b
 
     def put(self, side: Side, entry: Entry | None, digest: Digest | None = None) -> Item:
+        line, a, b, digest_a, digest_b, twin = self
         if side is Side.A:
-            return self._replace(a=entry, digest_a=digest)
-        return self._replace(b=entry, digest_b=digest)
+            return Item(line, entry, b, digest, digest_b, twin)
+        return Item(line, a, entry, digest_a, digest, twin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +154,9 @@ class Change:
         match step:
             case Copy(to=to, entry=entry, flags=flags):
                 here = to.other
+                arrived = Entry(uid or Uid(""), id or entry.id, holds[to].of(flags), entry.size, entry.date)
 
                 def done(item: Item) -> Item:
-                    arrived = entry._replace(uid=uid or Uid(""), id=id or entry.id, flags=holds[to].of(flags))
                     return item.put(to, arrived, digest or item.digest(here))
 
             case SetFlags(on=here, entry=entry, add=add, remove=remove):
@@ -183,6 +184,8 @@ class Change:
 
     def remaining(self) -> int:
         """How many of its messages are on either side once all steps are done."""
+        if not any(isinstance(step, Delete) for step in self.steps):
+            return sum(item.a is not None or item.b is not None for item in self.items)
         gone = {(step.on, step.entry.uid) for step in self.steps if isinstance(step, Delete) and not step.marks}
         copied = {step.entry.uid for step in self.steps if isinstance(step, Copy)}
 

@@ -40,7 +40,7 @@ class Remembering:
             where = (box.boxname, outcome.change.key)
             done = self._now[where].after(outcome.step, box.holds, outcome.uid, outcome.id, outcome.digest)
             self._now[where] = done
-            self._write(box, self._now[where])
+            self._write(box, done)
 
     def forget(self, boxname: Boxname) -> None:
         """The box is gone from both sides."""
@@ -93,6 +93,9 @@ def lines(change: Change, holds: Mapping[Side, Holds], complete: bool) -> tuple[
 
     `complete`: both sides were listed without a message that could not be read. If not, nothing is forgotten.
     """
+    if len(change.items) == 1:
+        line = _line(change.items[0], holds, complete)
+        return () if line is None else (_with_digests(change.items[0], line, False),)
     alive = [(item, line) for item in change.items if (line := _line(item, holds, complete)) is not None]
     return tuple(_with_digests(item, line, len(change.items) > 1) for item, line in alive)
 

@@ -119,6 +119,26 @@ class Identifies(Protocol):
         """The ids that a listing would tell, of those that are there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """Messages that will be fetched of one mailbox."""
+
+    mailbox: Mailbox
+    uids: Sequence[Uid]
+    size: int  # bytes in all, about
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """Optional: a store that can send for messages before they are asked for."""
+
+    def foresee(self, coming: Sequence[Coming]) -> None:
+        """These will be opened next, in this order and only to be read, and these messages fetched in this order.
+
+        No more than a hint: what comes otherwise is done as it comes. It takes the place of what was foreseen before.
+        """
+
+
 @runtime_checkable
 class Inspects(Protocol):
     """Optional: a store that sees more of its mailboxes than the messages in them."""

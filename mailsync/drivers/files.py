@@ -190,8 +190,11 @@ def to_wire(chunks: Iterable[bytes]) -> Iterator[bytes]:
         cut = len(data) - data.endswith(b"\r")  # the LF of a CR at the end may be in the next chunk
         carry = data[cut:]
         whole = data[:cut]
-        bare = whole.count(b"\n") != whole.count(b"\r\n")
-        yield whole.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if bare else whole
+        if b"\r" in whole:
+            bare = whole.count(b"\n") != whole.count(b"\r\n")
+            yield whole.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if bare else whole
+        else:
+            yield whole.replace(b"\n", b"\r\n")
     if carry:
         yield carry
 
@@ -205,10 +208,13 @@ class LineEnds:
     _after_cr: bool = False
 
     def add(self, chunk: bytes) -> None:
-        crlf = chunk.count(b"\r\n") + (self._after_cr and chunk.startswith(b"\n"))
         self.size += len(chunk)
-        self.wire_size += len(chunk) + chunk.count(b"\n") - crlf
-        self._after_cr = chunk.endswith(b"\r") if chunk else self._after_cr
+        if b"\r" in chunk or self._after_cr:
+            crlf = chunk.count(b"\r\n") + (self._after_cr and chunk.startswith(b"\n"))
+            self.wire_size += len(chunk) + chunk.count(b"\n") - crlf
+            self._after_cr = chunk.endswith(b"\r") if chunk else self._after_cr
+        else:
+            self.wire_size += len(chunk.replace(b"\n", b"\r\n"))  # hops from line to line; count looks at each byte
 
 
 def steadily(path: str, look: Callable[[], T]) -> T:
@@ -260,10 +266,10 @@ def _at_rest(path: str) -> State | None:
 
 def write_all(fd: int, data: bytes) -> None:
     """FileError if not all of it could be written."""
-    view = memoryview(data)
     try:
-        while view:
-            view = view[os.write(fd, view) :]
+        written = os.write(fd, data)
+        while written < len(data):
+            written += os.write(fd, memoryview(data)[written:])
     except OSError as err:
         raise FileError(err.errno, err.strerror) from err
 

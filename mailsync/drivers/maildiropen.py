@@ -38,6 +38,7 @@ class OpenMaildir:
     def __init__(self, box: Maildir) -> None:
         self._box = box
         self._table = letter_table(box.keywords())
+        self._letters: dict[Flags, str] = {}  # as the table has them; few messages have others
 
     @property
     def holds(self) -> Holds:
@@ -108,7 +109,8 @@ class OpenMaildir:
     def _transfer(self, uids: Sequence[Uid], to: Box, *, keep: bool) -> Iterator[Appended | Failure]:
         assert isinstance(to, OpenMaildir)
         for batch in delivery.batches(uids):
-            self._table = letter_table(self._box.keywords())  # a letter without a meaning would be lost
+            # A letter without a meaning would be lost.
+            self._table, self._letters = letter_table(self._box.keywords()), {}
             holds = to.holds
             answers = [self._passed_on(uid, to, holds, keep=keep) for uid in batch]
             bulky = [uid for uid, answer in zip(batch, answers, strict=True) if answer is None]
@@ -149,21 +151,30 @@ class OpenMaildir:
     def _fresh(self) -> str:
         # The parts of equal length sort in the order of delivery, which is the order of the mailbox.
         seconds, rest = divmod(time.time_ns(), 10**9)
-        return f"{seconds}.M{rest // 1000:06}P{os.getpid()}Q{next(_counter)}.{_host()}"
+        return f"{seconds}.M{rest // 1000:06}{self._process}Q{next(_counter)}.{_host()}"
+
+    @cached_property
+    def _process(self) -> str:
+        return f"P{os.getpid()}"
 
     def _temporary(self) -> str:
         return f"{self._box.path}/tmp/{self._fresh()}"
 
     def _place(self, batch: Sequence[delivery.Staged]) -> Sequence[Uid | Failure]:
-        trouble = self._learn(flag for staged in batch for flag in staged.flags)
-        answers = [self._homeless(staged.source, staged.flags, trouble) or self._deliver(staged) for staged in batch]
+        different = {staged.flags for staged in batch}
+        trouble = self._learn(flag for flags in different for flag in flags)
+        homeless = {flags for flags in different if without_letter(flags, self._table)}
+        answers = [
+            (staged.flags in homeless and self._homeless(staged.source, staged.flags, trouble)) or self._deliver(staged)
+            for staged in batch
+        ]
         return self._durable(answers)
 
     def _deliver(self, staged: delivery.Staged) -> Uid | Failure:
-        uid = Uid(f"{os.path.basename(staged.path)},S={staged.size},W={staged.wire_size}")
+        uid = Uid(f"{staged.path.rpartition('/')[2]},S={staged.size},W={staged.wire_size}")
         where = self._where(uid, staged.flags, is_new=True)
         try:
-            os.rename(staged.path, self._box.at(where))
+            os.rename(staged.path, f"{self._box.path}/{where}")
         except OSError as err:
             return files.failure(staged.source, err)
         self._names.where[uid] = where
@@ -171,7 +182,9 @@ class OpenMaildir:
 
     def _where(self, uid: Uid, flags: Flags, *, is_new: bool) -> str:
         """Where a message comes to lie; one with flags never lies in new."""
-        letters = change_letters("", flags, (), self._table)
+        letters = self._letters.get(flags)
+        if letters is None:
+            letters = self._letters[flags] = change_letters("", flags, (), self._table)
         return f"new/{uid}" if is_new and not letters else f"cur/{uid}{self._names.separator}{letters}"
 
     def _change(self, change: FlagChange) -> Uid | Failure:
@@ -224,7 +237,7 @@ class OpenMaildir:
         except OSError as err:
             return f"{KEYWORDS}: {files.why(err)}"
         finally:
-            self._table = letter_table(self._box.keywords())
+            self._table, self._letters = letter_table(self._box.keywords()), {}
         return "a Maildir has room for 26 keywords without blanks"
 
     def _homeless(self, uid: Uid, flags: Flags, trouble: str) -> Failure | None:

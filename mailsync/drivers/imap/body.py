@@ -81,4 +81,5 @@ def _whole_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:
         piece = held + piece
         held = piece[-1:] if piece.endswith(b"\r") else b""
         yield piece[: len(piece) - len(held)]
-    yield held
+    if held:
+        yield held

@@ -58,10 +58,14 @@ class Reach:
 
     def healed(self, act: Callable[[Connection], T]) -> T:
         """Do what may be done twice; again on a new connection if the old one breaks."""
+        return self.patiently(lambda: act(self.connection()))
+
+    def patiently(self, act: Callable[[], T]) -> T:
+        """The same for what asks for its connection itself."""
         tries = 1
         while True:
             try:
-                return act(self.connection())
+                return act()
             except Lost as lost:
                 if tries == TRIES:
                     raise

@@ -9,13 +9,13 @@ from typing import Protocol, TypeAlias, TypeVar
 from ...errors import Lost
 from ...model import NONE, Failure, Head, Holds, Identify, Mailbox, Measured, Message, MessageId, Uid
 from . import answers, changes, sets
+from .ahead import AT_ONCE, BODIES, Flight
 from .body import ServerBody
 from .listing import ways
 from .select import Selected
 from .tokens import Fetched
 from .wire import Connection
 
-AT_ONCE = 500  # messages of one FETCH: what is lost on the way if its reader goes away
 TRIES = 3  # of reading on after a connection broke, without a message in between
 
 T = TypeVar("T")
@@ -32,6 +32,12 @@ class Host(Protocol):
 
         BoxError if there is none of this name; Lost if it is not the one that was listed.
         """
+
+    def begun(self, mailbox: Mailbox, uids: Sequence[int]) -> Flight | None:
+        """What was sent for already of these bodies, if it is the first ones of them."""
+
+    def all_asked(self, conn: Connection) -> None:
+        """All that is wanted of the open mailbox was sent for."""
 
     def unselect(self) -> None:
         """No mailbox is open any more."""
@@ -78,7 +84,8 @@ class OpenBox:
             body = ServerBody(told.body)
             return Message(uid, told.flags or NONE, date, body, head=body.head())
 
-        return self._each(uids, b"(UID FLAGS INTERNALDATE BODY.PEEK[])", message)
+        begun = self._host.begun(self._mailbox, [int(uid) for uid in uids])
+        return self._each(uids, BODIES, message, begun)
 
     def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
         def head(told: Fetched) -> Head | Failure | None:
@@ -107,31 +114,41 @@ class OpenBox:
             left = [uid for uid in left if str(uid) not in found]
         return found
 
-    def _each(self, uids: Sequence[Uid], items: bytes, make: Make[T]) -> Iterator[T | Failure]:
+    def _each(
+        self, uids: Sequence[Uid], items: bytes, make: Make[T], begun: Flight | None = None
+    ) -> Iterator[T | Failure]:
         """One answer for each uid, in order. `make` gives None for what is not the answer that was asked for."""
         left = [int(uid) for uid in uids]
         tries = 0
         while left:
             done = 0
             try:
-                for answer in self._read(self._ready(), left, items, make):
+                for answer in self._read(left, items, make, begun):
                     done += 1
                     yield answer
                 return
             except Lost as lost:
+                begun = None
                 tries = 1 if done else tries + 1
                 if tries >= TRIES:
                     raise
                 self._host.wait(tries, lost)
             left = left[done:]
 
-    def _read(self, conn: Connection, uids: Sequence[int], items: bytes, make: Make[T]) -> Iterator[T | Failure]:
+    def _read(
+        self, uids: Sequence[int], items: bytes, make: Make[T], begun: Flight | None = None
+    ) -> Iterator[T | Failure]:
+        if begun and begun.alive:
+            yield from self._answered(begun.conn, begun.asked, begun.uids, items, make)
+            uids = uids[len(begun.uids) :]
         # One command at a time: Dovecot answers two FETCHes together, and only then says that the first is over.
-        for run in sets.ascending(uids):
-            for some in _parts(run, AT_ONCE):
-                for text, part in sets.split(some):
-                    [tag] = conn.send(b"UID FETCH %s %s" % (text, items))
-                    yield from self._answered(conn, tag, part, items, make)
+        todo = [one for run in sets.ascending(uids) for some in _parts(run, AT_ONCE) for one in sets.split(some)]
+        for number, (text, part) in enumerate(todo, 1):
+            conn = self._ready()
+            [tag] = conn.send(b"UID FETCH %s %s" % (text, items))
+            if begun and number == len(todo):
+                self._host.all_asked(conn)
+            yield from self._answered(conn, tag, part, items, make)
 
     def _answered(
         self,
@@ -166,9 +183,10 @@ class OpenBox:
             yield from map(passed_over, uids[at:])
             return
         # The server refuses: because of one that is gone (GNU mailutils), or of one that it cannot read.
+        conn = self._ready()
         there = sorted(changes.flags_of(conn, uids[at:]))
         if len(there) < len(uids) - at and there:
-            yield from self._skipping(conn, uids[at:], there, items, make)
+            yield from self._skipping(uids[at:], there, items, make)
             return
         for uid in uids[at:]:
             failure = Failure(Uid(str(uid)), f"cannot be read: {end}", answers.advice(end))
@@ -176,14 +194,13 @@ class OpenBox:
 
     def _skipping(
         self,
-        conn: Connection,
         uids: Sequence[int],
         there: Sequence[int],
         items: bytes,
         make: Make[T],
     ) -> Iterator[T | Failure]:
         """An answer for each of the uids, of which only these are `there`."""
-        answers_there = self._read(conn, there, items, make)
+        answers_there = self._read(there, items, make)
         wanted = set(there)
         for uid in uids:
             yield next(answers_there) if uid in wanted else changes.gone(uid)

@@ -12,9 +12,10 @@ from ... import stopping
 from ...errors import BoxError, Lost
 from ...model import BoxInfo, Failure, Holds, Identify, Listing, Mailbox, Token
 from ...names import Patterns, is_inbox
-from ..contract import Box, Sight, Wanted
+from ..contract import Box, Coming, Sight, Wanted
 from . import answers, mailboxes
 from .account import QUIET, Account, Secrets, Tell
+from .ahead import Ahead, Flight
 from .box import ServerBox
 from .draft import Draft
 from .listing import first_look, flights, second_look
@@ -51,6 +52,8 @@ class ImapStore:
         self._codec = self._naming.codec
         self._subscribed = subscribed
         self._readonly = readonly
+        self._ahead = Ahead(self._codec.quoted)
+        self._flight: Flight | None = None  # what was sent for in the mailbox that was opened last
         self._open: tuple[Mailbox, bool] | None = None  # selected on the connection, and whether to be changed
         self._stale = False  # what is selected may not show what there is
         self._listed: dict[Mailbox, Selected] = {}
@@ -153,7 +156,10 @@ class ImapStore:
         if write:
             yield ServerBox(self, mailbox, write=True)
         else:
-            yield self._reach.healed(lambda conn: ServerBox(self, mailbox, write=False))
+            yield self._reach.patiently(lambda: ServerBox(self, mailbox, write=False))
+
+    def foresee(self, coming: Sequence[Coming]) -> None:
+        self._ahead.expect(coming)
 
     def create(self, mailbox: Mailbox) -> None:
         made, is_there = self._create(mailbox)
@@ -208,11 +214,18 @@ class ImapStore:
     # ---- what a box needs --------------------------------------------------------------------------------------------
 
     def select(self, mailbox: Mailbox, *, write: bool, fresh: bool = False) -> tuple[Connection, Selected]:
-        conn = self._reach.connection()
-        if not (fresh or self._stale) and self._open == (mailbox, write) and mailbox in self._listed:
-            return conn, self._listed[mailbox]
-        self._open = None
-        end, told = conn.execute(opening(conn, self._codec.quoted(mailbox), write=write))
+        flight = self._ahead.flight(mailbox, self._reach.connection) if fresh and not write else None
+        self._flight = flight
+        if flight:
+            conn, self._open = flight.conn, None  # others may have been opened behind it
+            told = list(conn.answers(flight.opened))
+            end = conn.result(flight.opened)
+        else:
+            conn = self._reach.connection()
+            if not (fresh or self._stale) and self._open == (mailbox, write) and mailbox in self._listed:
+                return conn, self._listed[mailbox]
+            self._open = None
+            end, told = conn.execute(opening(conn, self._codec.quoted(mailbox), write=write))
         if not end.ok:
             raise BoxError(f"{mailbox}: cannot be opened: {end}", answers.advice(end))
         at = selected(mailbox, told, end)
@@ -222,8 +235,19 @@ class ImapStore:
         if before and before.is_another(at):  # until it is listed anew, its uids mean nothing
             raise Lost(f"{mailbox}: another mailbox has come in its place (UIDVALIDITY)")
         self._note(mailbox, at, since=before.modseq if before else None)
-        self._open, self._stale = (mailbox, write), False
+        if not flight:
+            self._open, self._stale = (mailbox, write), False
         return conn, at
+
+    def begun(self, mailbox: Mailbox, uids: Sequence[int]) -> Flight | None:
+        flight, self._flight = self._flight, None
+        if flight and flight.alive and flight.mailbox == mailbox and flight.uids == uids[: len(flight.uids)]:
+            return flight
+        return None
+
+    def all_asked(self, conn: Connection) -> None:
+        if self._ahead.fill(conn):
+            self._open = None
 
     def unselect(self) -> None:
         if self._open is None:

@@ -129,6 +129,10 @@ class Stream:
     def _fill(self, wanted: int = 0) -> None:
         """At least one byte more in the buffer, which has room for as many as are `wanted` in all."""
         while not self._receive(wanted):
+            if self._is_tcp:
+                # Courier and GNU mailutils send an answer in small pieces, each of which waits for our acknowledgement
+                # of the one before (RFC 896); the system would put that off for 40 ms, and forgets what it is told.
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             self._wait(select.POLLIN)
 
     def _receive(self, wanted: int = 0) -> bool:
@@ -137,10 +141,6 @@ class Stream:
             raise Lost(f"the connection broke: {self._ended}")
         self._make_room(wanted)
         try:
-            if self._is_tcp:
-                # Courier and GNU mailutils send an answer in small pieces, each of which waits for our acknowledgement
-                # of the one before (RFC 896); the system would put that off for 40 ms, and forgets what it is told.
-                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             count = self._sock.recv_into(self._view[self._end :])
         except (*self._full, *self._hungry):
             return False

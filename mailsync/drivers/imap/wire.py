@@ -75,6 +75,10 @@ class Connection:
         self._waiting.update(dict.fromkeys(tags))
         return tags
 
+    def awaits(self, tag: bytes) -> bool:
+        """True while the answer to this command is still to be read."""
+        return tag in self._waiting
+
     def begin(self, command: bytes) -> bytes:
         """Send a command up to its first literal; the rest goes through `push`."""
         tag = self.client.next_tag()
