@@ -11,7 +11,6 @@ from .homes import Home, Place
 from .measure import Case
 from .server import ROUND_TRIP
 
-OFTEN = 5  # samples in each run, of what is over soon
 FAR = f"{ROUND_TRIP} ms round trip"
 BOTH = "IMAP and Maildir"
 
@@ -40,7 +39,9 @@ def cases(place: Place) -> list[Case]:
 
 def _noops(place: Place, n: Sizes) -> list[Case]:
     few = Beside(partial(place.from_server, n.small, slow=True, fsync=False), Home.mbsync)
-    boxes = tuple(f"box{number}" for number in range(20 if n.large < 10_000 else 200))
+    quick = n.large < 10_000
+    boxes = tuple(f"box{number}" for number in range(20 if quick else 200))
+    often = 1 if quick else 5  # samples in each run, of what is over soon
     many = Beside(partial(place.from_server, n.small, slow=True, fsync=False, boxes=boxes), Home.mbsync)
     small = Beside(partial(place.from_server, n.small, fsync=False), Home.mbsync)
     middle = Beside(partial(place.from_server, n.middle, fsync=False), Home.mbsync)
@@ -51,13 +52,13 @@ def _noops(place: Place, n: Sizes) -> list[Case]:
     return [
         Case(f"no-op, 10 mailboxes, {FAR}", "mbsync", few.again, 0.2),
         Case(f"no-op, {len(boxes)} mailboxes, {FAR}", "mbsync", many.again, 0.02),
-        Case(f"no-op, {BOTH}, {n.small:,}", "mbsync", small.again, 0.6, repeat=OFTEN),
-        Case(f"no-op, {BOTH}, {n.middle:,}", "mbsync", middle.again, 0.6, repeat=OFTEN),
-        Case(f"no-op, {BOTH}, {n.large:,}", "mbsync", large.again, 0.6, repeat=OFTEN),
-        Case(f"no-op, Maildir and Maildir, {n.large:,}", "mbsync", local.again, 0.6, repeat=OFTEN),
+        Case(f"no-op, {BOTH}, {n.small:,}", "mbsync", small.again, 0.6, repeat=often),
+        Case(f"no-op, {BOTH}, {n.middle:,}", "mbsync", middle.again, 0.6, repeat=often),
+        Case(f"no-op, {BOTH}, {n.large:,}", "mbsync", large.again, 0.6, repeat=often),
+        Case(f"no-op, Maildir and Maildir, {n.large:,}", "mbsync", local.again, 0.6, repeat=often),
         Case(f"no-op, {BOTH}, {n.small:,}", "OfflineIMAP", other.again, 0.1),
         Case(f"no-op, mbox and mbox, {n.some:,}", "5.2.7", mboxes.again),
-        Case(f"no-op, {BOTH}, {n.large:,}", f"itself, {n.small:,}", large.growing(small), 1.2, repeat=OFTEN),
+        Case(f"no-op, {BOTH}, {n.large:,}", f"itself, {n.small:,}", large.growing(small), 1.2, repeat=often),
         Case(f"no-op, {BOTH}, {n.large:,}: peak", "", large.peak_of_again, 30, "MB"),
     ]
 
