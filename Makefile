@@ -1,13 +1,14 @@
 # make demo   the main job on an embedded sample, each command with its output
 # make test   the tests
 # make check  lint, format, types
-# make bench  measure: a table of ratios
+# make bench  measure: a table of ratios; BENCH_ARGS="--only no-op" for some of it, BENCH_ARGS=--help for more
 #
 # Each makes its own .venv; all that is needed is Python >= 3.11, make and git.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: demo test check format bench torture clean
 
@@ -30,7 +31,7 @@ format: .venv/ready-test
 	$(BIN)/ruff format
 
 bench: .venv/ready
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 clean:
 	rm -rf .venv build dist

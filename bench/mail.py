@@ -20,7 +20,6 @@ BEGIN = 1_500_000_000  # the date of the first message, seconds since the epoch
 
 _LARGEST = 4_000_000
 _ATTACHES = 30_000  # from this size on most of a message is an attachment
-_WEIGHTS = [1 / (rank + 1) for rank in range(len(BOXES))]
 _FLAGS = {"S": 55, "RS": 20, "FS": 5, "F": 2, "": 18}  # Maildir's letters, and how many of a hundred have them
 _HOSTS = ("example.org", "lists.example.net", "mail.example.com", "uni.example.edu")
 _PEOPLE = ("ada", "ben", "chloe", "dana", "emil", "fritz", "gina", "hugo", "ida", "jan")
@@ -30,6 +29,7 @@ _WORDS = re.findall(
     "when your can said there each which their time will way about many then them would write like so these her "
     "meeting draft invoice ticket release weekend garden train photograph question answer tomorrow",
 )
+_POSTMARK = re.compile(rb"^From \S+ +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) ", re.MULTILINE)
 _FROM = re.compile(rb"^(>*From )", re.MULTILINE)
 
 
@@ -49,7 +49,7 @@ def mails(count: int, *, seed: str = "1", sizes: str = "small", boxes: tuple[str
     median, mean = SIZES[sizes]
     sigma = math.sqrt(2 * math.log(mean / median))
     text, attachment = _text(rng), base64.encodebytes(rng.randbytes(_LARGEST * 3 // 4))
-    where = rng.choices(boxes, _WEIGHTS[: len(boxes)], k=count)
+    where = rng.choices(boxes, [1 / (rank + 1) for rank in range(len(boxes))], k=count)
     flags = rng.choices(tuple(_FLAGS), list(_FLAGS.values()), k=count)
     date = BEGIN
     for number in range(count):
@@ -61,9 +61,9 @@ def mails(count: int, *, seed: str = "1", sizes: str = "small", boxes: tuple[str
         yield Mail(where[number], header + b"\n" + words + rest, date, flags[number])
 
 
-def write_maildirs(root: Path, mail: Iterable[Mail], *, arriving: bool = False) -> None:
+def write_maildirs(root: Path, mail: Iterable[Mail], *, arriving: bool = False, boxes: tuple[str, ...] = BOXES) -> None:
     """Put mail into the Maildirs below `root`. What is `arriving` comes as by delivery: in new/, without flags."""
-    for box in BOXES:
+    for box in boxes:
         for part in ("cur", "new", "tmp"):
             (root / box / part).mkdir(parents=True, exist_ok=True)
     for number, one in enumerate(mail):
@@ -90,14 +90,15 @@ def write_mboxes(root: Path, mail: Iterable[Mail]) -> None:
 
 
 def count_maildirs(root: Path) -> int:
-    parts = (root / box / part for box in os.listdir(root) for part in ("cur", "new"))
+    boxes = (name for name in os.listdir(root) if name.startswith("box"))
+    parts = (root / box / part for box in boxes for part in ("cur", "new"))
     return sum(len(os.listdir(part)) for part in parts)
 
 
 def count_mboxes(root: Path) -> int:
     """Ours only: none of them has a postmark within its text."""
-    texts = (b"\n" + (root / box).read_bytes() for box in os.listdir(root))
-    return sum(text.count(b"\nFrom ") - text.count(b"FOLDER INTERNAL DATA") for text in texts)
+    texts = ((root / box).read_bytes() for box in os.listdir(root))
+    return sum(len(_POSTMARK.findall(text)) - text.count(b"FOLDER INTERNAL DATA") for text in texts)
 
 
 def _mbox_entry(mail: Mail) -> bytes:

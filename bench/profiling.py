@@ -6,7 +6,6 @@ import pstats
 import sys
 from dataclasses import replace
 
-from .changes import change_maildirs, change_mboxes
 from .homes import Home, Place
 from .measure import took
 
@@ -29,6 +28,5 @@ def _home(place: Place, what: str, format: str) -> Home:
         return place.home(format, a=place.maildirs)
     home = place.settled_mboxes if format == "mbox" else place.settled_maildirs
     if what == "changed":
-        change = change_mboxes if format == "mbox" else change_maildirs
-        change((home.a, home.b), place.messages // 100, "profile")
+        home.change(place.messages // 100, "profile")
     return home

@@ -8,7 +8,7 @@ from statistics import median
 
 from .measure import Case, Sample
 
-HEAD = ("case", "ratio", "min - max", "beside", "seconds", "peak MB")
+HEAD = ("work", "beside", "ratio", "min - max", "goal", "met", "seconds", "CPU s", "peak MB")
 
 
 @dataclass(slots=True)
@@ -18,27 +18,49 @@ class Row:
     case: Case
     samples: list[Sample] = field(default_factory=list)
     why_not: str = ""
+    failed: bool = False
 
     def cells(self) -> tuple[str, ...]:
-        """As in HEAD. A ratio of 0.5: ours took half the time."""
+        """As in HEAD; the last three are ours. A ratio of 0.5: ours took half the time."""
+        case, goal = self.case, self.case.goal
+        figures = [sample.figure for sample in self.samples if sample.figure is not None]
+        why_not = self.why_not or next((sample.why_not for sample in self.samples if sample.why_not), "not measured")
+        beside = case.peer if figures else f"{case.peer} ({why_not})"
+        unit = f" {case.unit}" if case.unit else ""
+        shown, spread, met = "-", "-", "-"
+        if figures:
+            shown = _short(median(figures)) + unit
+            spread = f"{_short(min(figures))} - {_short(max(figures))}"
+            met = "-" if goal is None else "yes" if median(figures) <= goal else "no"
+        told = "-" if goal is None else f"<= {goal:g}{unit}"
+        return case.name, beside or "-", shown, spread, told, met, *self._ours()
+
+    def _ours(self) -> tuple[str, str, str]:
         if not self.samples:
-            return self.case.name, "-", "-", f"{self.case.peer} ({self.why_not or 'not measured'})", "-", "-"
-        ratios = [sample.ratio for sample in self.samples]
-        spread = f"{_short(min(ratios))} - {_short(max(ratios))}"
-        seconds = median(sample.ours.seconds for sample in self.samples)
-        peak = max(sample.ours.peak for sample in self.samples)
-        shown = f"{peak:.0f}" if peak else "-"
-        return self.case.name, _short(median(ratios)), spread, self.case.peer, _short(seconds), shown
+            return "-", "-", "-"
+        ours = [sample.ours for sample in self.samples]
+        peak = max(took.peak for took in ours)
+        return (
+            _short(median(took.seconds for took in ours)),
+            _short(median(took.cpu for took in ours)),
+            f"{peak:.0f}" if peak else "-",
+        )
 
 
 def text(rows: Sequence[Row], *, rst: bool) -> str:
-    """Columns for a terminal; with `rst` between the rules of a simple table."""
+    """Columns for a terminal; with `rst` a list-table."""
     lines = [HEAD, *(row.cells() for row in rows)]
+    if rst:
+        listed = [f"   {' ' if at else '*'} - {_escaped(cell)}" for line in lines for at, cell in enumerate(line)]
+        return "\n".join([".. list-table::", "   :header-rows: 1", "", *listed])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = "  ".join(("=" if rst else "-") * width for width in widths)
+    rule = "  ".join("-" * width for width in widths)
     shown = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-    inner = [shown[0], rule, *shown[1:]]
-    return "\n".join([rule, *inner, rule] if rst else inner)
+    return "\n".join([shown[0], rule, *shown[1:]])
+
+
+def _escaped(cell: str) -> str:
+    return "\\-" if cell == "-" else cell
 
 
 def _short(number: float) -> str:

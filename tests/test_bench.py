@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from bench import table
 from bench.cases import cases
@@ -13,6 +19,7 @@ from bench.homes import Place
 from bench.mail import count_maildirs, count_mboxes, mails, write_maildirs, write_mboxes
 from bench.measure import Case, Sample, Took
 
+TWICE = Sample(2, Took(1, 1, 1))
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -24,16 +31,62 @@ def bench(*args: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_quick_run_tells_machine_and_all_cases_and_leaves_nothing(tmp_path: Path) -> None:
-    machine, told, blank, head, _, *rows = bench("--quick", "--messages", "200", "--place", str(tmp_path))
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Not below what pytest gives: the server reads mail as another user, whom that is closed to."""
+    with tempfile.TemporaryDirectory() as path:
+        Path(path).chmod(0o711)
+        yield Path(path)
 
-    expected = [case.name for case in cases(Place(tmp_path, 200, "small"))]
+
+def test_a_quick_run_tells_machine_and_the_rows_that_were_asked_for_and_leaves_nothing(place: Path) -> None:
+    asked = ("first, IMAP to Maildir", "msinfo")
+    only = [word for text in asked for word in ("--only", text)]
+    machine, told, blank, head, _, *rows = bench("--quick", "--messages", "100", "--place", str(place), *only)
+
+    expected = [case.name for case in cases(Place(place, 100, "small")) if any(text in case.name for text in asked)]
     assert expected == [row.split("  ")[0] for row in rows]
     assert list(table.HEAD) == [cell.strip() for cell in head.split("  ") if cell.strip()]
     assert " cores " in machine
-    assert told.startswith("200 small messages")
+    assert told.startswith("100 small messages")
     assert blank == ""
-    assert not list(tmp_path.iterdir())
+    assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_ended_leaves_neither_files_nor_processes_and_prints_what_it_has(
+    place: Path, by: signal.Signals
+) -> None:
+    words = ["--quick", "--messages", "100", "--runs", "1000", "--place", str(place), "--only", "50 ms round trip"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        process.stderr.readline()  # the first row is done, the second one begins
+        process.send_signal(by)
+        out, _ = process.communicate(timeout=60)
+
+    assert "no-op, 10 mailboxes, 50 ms round trip" in out
+    assert not list(place.iterdir())
+    assert [] == [line for line in command_lines() if str(place) in line]
+
+
+def command_lines() -> Iterator[str]:
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            yield (process / "cmdline").read_bytes().decode(errors="replace")
+
+
+def test_what_no_row_has_is_refused(place: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--only", "no such work", "--place", str(place)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (1, True) == (done.returncode, "no row has 'no such work'" in done.stderr)
 
 
 def test_a_profile_tells_what_cost_most(tmp_path: Path) -> None:
@@ -59,24 +112,37 @@ def test_both_formats_hold_all_mail(tmp_path: Path) -> None:
     assert (200, 200) == (count_maildirs(tmp_path / "maildirs"), count_mboxes(tmp_path / "mboxes"))
 
 
-def test_a_row_shows_the_median_and_the_extremes_of_its_ratios() -> None:
-    case = Case("one", "other", lambda rng: Sample(1, Took(1, 1)))
-    row = table.Row(case, [Sample(ratio, Took(ratio, 10 * ratio)) for ratio in (4, 1, 2)])
+def test_a_row_shows_the_median_and_the_extremes_of_its_ratios_and_what_ours_took() -> None:
+    case = Case("one", "other", lambda rng: TWICE, goal=2)
+    row = table.Row(case, [Sample(ratio, Took(ratio, ratio / 10, 10 * ratio)) for ratio in (4, 1, 2)])
 
-    assert ("one", "2", "1 - 4.0", "other", "2", "40") == row.cells()
+    assert ("one", "other", "2", "1 - 4.0", "<= 2", "yes", "2", "0.2", "40") == row.cells()
+
+
+def test_a_row_above_its_goal_says_so_in_its_unit() -> None:
+    case = Case("peak", "", lambda rng: TWICE, goal=30, unit="MB")
+
+    assert ("peak", "-", "31 MB", "31 - 31", "<= 30 MB", "no", "1", "1", "31") == table.Row(
+        case, [Sample(31, Took(1, 1, 31))]
+    ).cells()
 
 
 def test_a_row_without_samples_says_why() -> None:
-    row = table.Row(Case("one", "5.2.7", lambda rng: Sample(1, Took(1, 1))), why_not="5.2.7 is not installed")
+    row = table.Row(Case("one", "5.2.7", lambda rng: TWICE), why_not="5.2.7 is not installed")
 
-    assert ("one", "-", "-", "5.2.7 (5.2.7 is not installed)", "-", "-") == row.cells()
+    assert ("one", "5.2.7 (5.2.7 is not installed)", *["-"] * 7) == row.cells()
 
 
-def test_rst_is_a_simple_table() -> None:
-    rows = [table.Row(Case("one", "other", lambda rng: Sample(1, Took(1, 1))), [Sample(1, Took(1, 0))])]
-    rule, head, again, row, end = table.text(rows, rst=True).splitlines()
+def test_a_row_without_its_peer_shows_ours_and_says_why() -> None:
+    row = table.Row(Case("one", "other", lambda rng: TWICE, goal=1), [Sample(None, Took(1, 1, 1), "not installed")])
 
-    assert {rule} == {again, end}
-    assert set(rule) == {"=", " "}
-    assert head.startswith("case")
-    assert row.startswith("one")
+    assert ("one", "other (not installed)", "-", "-", "<= 1", "-", "1", "1", "1") == row.cells()
+
+
+def test_rst_is_a_list_table() -> None:
+    rows = [table.Row(Case("one", "other", lambda rng: TWICE), [TWICE])]
+    lines = table.text(rows, rst=True).splitlines()
+
+    assert [".. list-table::", "   :header-rows: 1", ""] == lines[:3]
+    assert [*table.HEAD, *rows[0].cells()] == [line[7:].replace("\\-", "-") for line in lines[3:]]
+    assert [3, 3 + len(table.HEAD)] == [at for at, line in enumerate(lines) if line.startswith("   * - ")]
