@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from ...errors import Lost, StoreError
 from ...model import Mailbox
@@ -77,7 +76,7 @@ class Naming:
             for tag in tags:
                 conn.result(tag)
             tokens = dict(map(mailboxes.token_of, told))
-            whole += [replace(one, token=tokens.get(one.raw)) for one in part]
+            whole += [one._replace(token=tokens.get(one.raw)) for one in part]
         return whole
 
     def at_or_below(self, mailbox: Mailbox) -> list[Found]:
