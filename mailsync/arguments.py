@@ -112,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--all", action="store_true", help="synchronize all channels")
     what.add_argument("--test-auth", action="store_true", help="log in to the stores, tell how, and log out again")
     what.add_argument("--check", action="store_true", help="tell what is wrong with stores and channels; write nothing")
-    what.add_argument("--full", action="store_true", help="with --check: read each message, compare both sides")
+    what.add_argument("--full", action="store_true", help="take nothing as known; with --check: compare each message")
     what.add_argument("-f", "--config", metavar="FILE", help="configuration file, instead of ~/.mailsync")
 
     shown = parser.add_argument_group("what is shown")
@@ -142,8 +142,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     found = parser().parse_intermixed_args(argv[:end])
     found.names += argv[end + 1 :]  # some versions of argparse take names that begin with "-" for options even there
     found.messages |= found.message_ids
-    if found.full and not found.check:
-        parser().error("--full goes with --check only")
     found.simulate |= found.plan is not None
     if found.plan == "-" and found.json:
         parser().error("--plan - and --json cannot both have stdout")

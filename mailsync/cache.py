@@ -27,11 +27,11 @@ Row = tuple[int, bytes, str, bytes, int | None, int | None]  # place, uid, id, f
 
 
 class Cache(Database):
-    """`rule`: the version of what makes ids; those of another are not known."""
+    """`rule`: the version of what makes ids; those of another are not known. `anew`: nothing is, until it is kept."""
 
-    def __init__(self, path: Path | None, rule: str, *, write: bool = True) -> None:
+    def __init__(self, path: Path | None, rule: str, *, write: bool = True, anew: bool = False) -> None:
         super().__init__(path, VERSION, SCHEMA, write=write)
-        self._rule, self._write = rule, write
+        self._rule, self._write, self._blank = rule, write, anew
         self._rows: dict[Mailbox, dict[bytes, Row]] = {}  # of what was known, until it is kept anew
         self._flags: dict[bytes, Flags] = {}
         self._words: dict[Flags, bytes] = {}
@@ -42,7 +42,7 @@ class Cache(Database):
             "SELECT number, sum, token, validity, identity, flags, any_keyword FROM box WHERE mailbox=? AND rule=?",
             raw(mailbox), self._rule,
         )  # fmt: skip
-        if box is None:
+        if box is None or self._blank:
             return None
         number, sum, token, validity, identity, flags, any_keyword = box
         rows: list[Row] = []

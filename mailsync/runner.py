@@ -230,17 +230,15 @@ class Runner:
     @contextmanager
     def _with_caches(self, stores: Mapping[Side, Store]) -> Iterator[Mapping[Side, Store]]:
         """What was listed before need not be read again, unless the user wants to see it read."""
-        options = self.options
-        if options.full or options.verbose_ids or options.verbose_parse:
-            yield stores
-            return
-        rule, write = self.identify().version, not options.simulate
+        options, rule = self.options, self.identify().version
+        anew = options.full or options.verbose_ids or options.verbose_parse
         with ExitStack() as stack:
-            caches = {
-                side: stack.enter_context(Cache(cache_file(self.opener.root(store.config)), rule, write=write))
-                for side, store in stores.items()
-            }
-            yield {side: replace(store, cache=caches[side]) for side, store in stores.items()}
+
+            def cache(store: Store) -> Cache:
+                file = cache_file(self.opener.root(store.config))
+                return stack.enter_context(Cache(file, rule, write=not options.simulate, anew=anew))
+
+            yield {side: replace(store, cache=cache(store)) for side, store in stores.items()}
 
     @contextmanager
     def _store(self, target: Target, config: StoreConfig, side: Side) -> Iterator[Store]:

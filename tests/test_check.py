@@ -506,13 +506,6 @@ def test_several_names_are_each_checked_and_the_worst_code_counts(mails: Path) -
     assert 1 == run("--check", "mh", "md").code
 
 
-def test_full_without_check_makes_no_sense(mails: Path) -> None:
-    assert 2 == run("--full", "mail").code
-
-
-# ---- nothing is changed ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("args", [["--full"], ["-m", "-vw"], ["-n"], ["-D"], ["-s"], ["--json", "-d"]], ids=" ".join)
 @pytest.mark.parametrize("first", [True, False], ids=["first run", "later run"])
 def test_check_changes_nothing_at_all(mails: Path, args: list[str], first: bool) -> None:

@@ -237,7 +237,10 @@ class LocalStore:
     def _note(self, seen: Mapping[str, State | None]) -> None:
         """What was seen first counts: all that was done with it came later."""
         for path, found in seen.items():
-            if self._sight.setdefault(path, found) is found and not lasting(found):
+            before = self._sight.setdefault(path, found)
+            if found and before and found[: len(before)] == before:
+                self._sight[path] = found  # looked at more closely
+            if not lasting(found):
                 self._sight_lasts = False
 
     # ---- the walk ----

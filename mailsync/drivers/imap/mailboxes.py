@@ -20,6 +20,7 @@ USES = {
     for name in (b"\\All", b"\\Archive", b"\\Drafts", b"\\Flagged", b"\\Junk", b"\\Sent", b"\\Trash")
 }
 STATUS = b"(UIDVALIDITY UIDNEXT MESSAGES HIGHESTMODSEQ)"
+GUESSES = frozenset({b"\\marked", b"\\unmarked"})  # of whether something has come (RFC 3501, 7.2.2)
 EVERYTHING = frozenset({b"\\all", b"\\allmail"})  # one mailbox that holds the mail of all others (RFC 6154, 2)
 
 
@@ -76,8 +77,8 @@ class Found(NamedTuple):
     token: Token | None = None  # of all that is in it
 
     def __str__(self) -> str:
-        """All that was told, with the token if there is one."""
-        words = b" ".join(sorted(self.attributes)).decode("latin-1")
+        """All that was told and is not just the server's guess, with the token if there is one."""
+        words = b" ".join(sorted(self.attributes - GUESSES)).decode("latin-1")
         return f"{self.raw.decode('latin-1')} {self.delimiter} {words} {self.subscribed} {self.token}"
 
     @property

@@ -46,16 +46,13 @@ class Naming:
         """What LIST tells; StoreError if it does not: a part of the names would look like deletions."""
         return self._healed(lambda conn: self.found(conn, conn.send(*self.asking(conn, patterns))))
 
-    def told(self) -> list[Found]:
-        """Likewise of all that belongs to the store, with tokens, in as few flights as can be."""
+    def with_tokens(self, patterns: Sequence[str]) -> list[Found]:
+        """Likewise, with tokens, and with what else is yet to be asked of the account, in as few flights as can be."""
 
         def ask(conn: Connection) -> list[Found]:
             spaces = self._asking_space(conn) if self._space is None else []
-            if self.automatic:
-                self._namespace()
-                spaces = []
-            status = mailboxes.commands(conn, self.codec, self.patterns, subscribed=self._subscribed, status=True)
-            tags = conn.send(*spaces, *status)
+            lists = mailboxes.commands(conn, self.codec, patterns, subscribed=self._subscribed, status=True)
+            tags = conn.send(*spaces, *lists)
             if spaces:
                 self._space = self._chosen(conn, tags[: len(spaces)])
             names = self.found(conn, tags[len(spaces) :])

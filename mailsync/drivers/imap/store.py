@@ -111,7 +111,7 @@ class ImapStore:
 
     def find(self, mailbox: Mailbox) -> BoxInfo | None:
         try:
-            found = next((one for one in self._naming.matching([mailbox]) if one.mailbox == mailbox), None)
+            found = next((one for one in self._naming.with_tokens([mailbox]) if one.mailbox == mailbox), None)
         except BoxError as err:
             return BoxInfo(mailbox, False, None, Failure(mailbox, str(err), err.hint))
         return self._info(found, [mailbox]) if found else None
@@ -351,7 +351,7 @@ class ImapStore:
 
     def _told(self) -> Sequence[Found]:
         """The names of the store, just told, and their tokens, which hold until the mailboxes are listed."""
-        names, self._fresh = self._fresh or self._naming.told(), None
+        names, self._fresh = self._fresh or self._naming.with_tokens(self.patterns), None
         self._seen = self._seen or names
         self._tokens = {one.mailbox: one.token for one in names}
         return names
