@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 WAIT = 1.0  # seconds for another run that is writing to the same file
+FAULTS = (sqlite3.Error, UnicodeDecodeError)  # the other, where a damaged name goes into an error's text
 
 
 class Database:
@@ -20,6 +21,7 @@ class Database:
 
     def __init__(self, path: Path | None, version: int, schema: str, *, write: bool) -> None:
         self._version, self._schema = version, schema
+        self._path = path if write else None
         self._db = self._opened(path) if write else self._looked_at(path)
         self.lost = False  # what was in it is there no more
 
@@ -30,7 +32,7 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        with suppress(sqlite3.Error):
+        with suppress(*FAULTS):
             self._db.close()
 
     def rows(self, query: str, *values: object) -> list[tuple[object, ...]]:
@@ -48,14 +50,16 @@ class Database:
         """The file may be damaged, or the disk full: then all goes on with a database that knows nothing."""
         try:
             yield self._db
-        except sqlite3.Error:
+        except FAULTS as err:
             self.close()
+            if self._path and not isinstance(err, sqlite3.OperationalError):  # those pass: a full disk, another run
+                _remove(self._path)
             self._db, self.lost = self._ready(":memory:"), True
 
     def _looked_at(self, path: Path | None) -> sqlite3.Connection:
         """Without a trace. While somebody writes to it, what is in the file itself is not all of it."""
         if path is not None and path.exists() and not _beside(path, "-wal").exists():
-            with suppress(sqlite3.DatabaseError):
+            with suppress(*FAULTS):
                 return self._checked(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True))
         return self._ready(":memory:")
 
@@ -70,16 +74,14 @@ class Database:
             if err.sqlite_errorcode == sqlite3.SQLITE_BUSY:  # another run writes to it
                 return self._ready(":memory:")
             return self._anew(path)
-        except (sqlite3.DatabaseError, OSError):
+        except (*FAULTS, OSError):
             return self._anew(path)
 
     def _anew(self, path: Path) -> sqlite3.Connection:
-        for file in (path, _beside(path, "-wal"), _beside(path, "-shm")):
-            with suppress(OSError):
-                file.unlink()
+        _remove(path)
         try:
             return self._ready(str(path))
-        except (sqlite3.DatabaseError, OSError):
+        except (*FAULTS, OSError):
             return self._ready(":memory:")
 
     def _ready(self, place: str) -> sqlite3.Connection:
@@ -87,22 +89,28 @@ class Database:
         try:
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 # With a log beside it (WAL) nothing waits for the disk, and a power cut still leaves it whole.
-                db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA user_version={self._version}; {self._schema}")
-            db.execute("PRAGMA synchronous=NORMAL")
-        except sqlite3.DatabaseError:
+                db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA user_version={self._version}")
+            self._checked(db).executescript(f"PRAGMA synchronous=NORMAL; {self._schema}")
+        except FAULTS:
             db.close()
             raise
-        return self._checked(db)
+        return db
 
     def _checked(self, db: sqlite3.Connection) -> sqlite3.Connection:
         try:
             if db.execute("PRAGMA user_version").fetchone()[0] != self._version:
                 raise sqlite3.DatabaseError("written by another version")
             db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-        except sqlite3.DatabaseError:
+        except FAULTS:
             db.close()
             raise
         return db
+
+
+def _remove(path: Path) -> None:
+    for file in (path, _beside(path, "-wal"), _beside(path, "-shm")):
+        with suppress(OSError):
+            file.unlink()
 
 
 def _beside(path: Path, what: str) -> Path:

@@ -49,7 +49,7 @@ from mailsync.report import BoxResult, Summary
 from .mail import MSGID
 from .test_laws import FREELY, SCENARIOS, Laws, Scenario, told
 from .test_laws_wide import WIDE_SCENARIOS, WideLaws, WideScenario
-from .world import Cut, Mail, Silent, Switch, World
+from .world import Cut, Mail, Silent, Switch, World, closed_caches
 
 X = Mailbox("x")
 Point = tuple[str, Side]  # what was being done, and where
@@ -238,13 +238,14 @@ class FarWorld(World):
     def sync(self, options: Options | None = None, switch: Switch | None = None, cached: bool = True) -> Kept:
         report = Kept(line=self.line)
         channel = self.channel(report, options or Options(), switch or Switch(), self.cache if cached else None)
-        if options and options.simulate:
-            channel.sync()
-            return report
-        try:
-            self.summary, self.last = channel.sync(), report
-        finally:
-            self.line.disarm()
+        with closed_caches(channel):
+            if options and options.simulate:
+                channel.sync()
+                return report
+            try:
+                self.summary, self.last = channel.sync(), report
+            finally:
+                self.line.disarm()
         return report
 
 

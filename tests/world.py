@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Self
 
+from mailsync.cache import Cache
 from mailsync.channel import Channel
 from mailsync.config import StoreConfig
 from mailsync.config.values import Deletion, MaxDelete
@@ -214,6 +215,17 @@ class Mail:
         return examine([self.raw()]).exact
 
 
+@contextmanager
+def closed_caches(channel: Channel) -> Iterator[None]:
+    """At the end, as a run does it."""
+    try:
+        yield
+    finally:
+        for store in channel.stores.values():
+            if store.cache:
+                store.cache.close()
+
+
 Copies = Counter[tuple[str, str, Flags]]  # boxname, digest, flags
 
 
@@ -288,11 +300,17 @@ class World:
     def sync(self, options: Options | None = None, switch: Switch | None = None, cached: bool = True) -> Silent:
         """One run; cut off by the switch, if it comes that far."""
         report = Silent()
-        self.channel(report, options or Options(), switch or Switch(), self.cache if cached else None).sync()
+        channel = self.channel(report, options or Options(), switch or Switch(), self.cache if cached else None)
+        with closed_caches(channel):
+            channel.sync()
         return report
 
     def channel(self, report: Silent, options: Options, switch: Switch, cache: Path | None = None) -> Channel:
         stores = self.stores(switch)
+        if cache:
+            rule, write = identify(self.kind).version, not options.simulate
+            paths = {side: cache.with_name(f"{cache.name}.{side.value}") for side in Side}
+            stores = {side: replace(stores[side], cache=Cache(paths[side], rule, write=write)) for side in Side}
         msinfo = Msinfo(Cut(self.msinfo, switch), Mailbox("msinfo"), "ab", self.kind)
         channel_report: Report = report  # type: ignore[assignment]
         run = self.kept.begin(float(next(self.clock))) if self.kept else None
