@@ -6,8 +6,11 @@ uid never changes, and under an equal token nothing has.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterable, Iterator
+from functools import reduce
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from .database import Database, raw, text
@@ -22,6 +25,9 @@ CREATE TABLE IF NOT EXISTS message
   (box INTEGER, place INTEGER, uid BLOB, id TEXT, flags BLOB, size INTEGER, date INTEGER, PRIMARY KEY (box, place))
   WITHOUT ROWID;
 """
+
+BOX = "SELECT number, sum, token, validity, identity, flags, any_keyword FROM box WHERE mailbox=? AND rule=?"
+MESSAGES = "SELECT place, uid, id, flags, size, date FROM message WHERE box=? ORDER BY place"
 
 Row = tuple[int, bytes, str, bytes, int | None, int | None]  # place, uid, id, flags, size, date
 
@@ -38,18 +44,18 @@ class Cache(Database):
 
     def known(self, mailbox: Mailbox) -> Listing | None:
         """What was kept last of this mailbox; None where nothing was, or it is not whole."""
-        box = self.row(
-            "SELECT number, sum, token, validity, identity, flags, any_keyword FROM box WHERE mailbox=? AND rule=?",
-            raw(mailbox), self._rule,
-        )  # fmt: skip
-        if box is None or self._blank:
-            return None
-        number, sum, token, validity, identity, flags, any_keyword = box
+        box: tuple[Any, ...] | None = None
         rows: list[Row] = []
         with self.doubted() as db:
-            ordered = "SELECT place, uid, id, flags, size, date FROM message WHERE box=? ORDER BY place"
-            rows = db.execute(ordered, (number,)).fetchall()
+            db.execute("BEGIN")  # both as of one moment: another run may be writing
+            box = db.execute(BOX, (raw(mailbox), self._rule)).fetchone()
+            rows = db.execute(MESSAGES, (box[0],)).fetchall() if box else []
+            db.rollback()
+        if box is None or self._blank:
+            return None
+        _, sum, token, validity, identity, flags, any_keyword = box
         if sum != _sum(rows) or not isinstance(flags, bytes):
+            self._give_up(spoilt=True)
             return None
         self._rows[mailbox] = {row[1]: row for row in rows}
         entries = [
@@ -113,9 +119,13 @@ class Cache(Database):
 def _sum(rows: Collection[Row]) -> int:
     """A row that is another, or lost, shows: what seems to be missing in a listing would be deleted elsewhere."""
     try:
+        places = array("q", [row[0] for row in rows])
+        sizes = array("q", [-1 if row[4] is None else row[4] for row in rows])
+        dates = array("q", [-1 if row[5] is None else row[5] for row in rows])
         ids = "\n".join([row[2] for row in rows]).encode("latin-1")
-        return crc32(b"\n".join([row[1] for row in rows]), crc32(b"\n".join([row[3] for row in rows]), crc32(ids)))
-    except (TypeError, ValueError):  # not what was written
+        uids, flags = b"\n".join([row[1] for row in rows]), b"\n".join([row[3] for row in rows])
+        return reduce(lambda sum, column: crc32(column, sum), (places, sizes, dates, ids, uids, flags), 0)
+    except (TypeError, ValueError, OverflowError):  # not what was written
         return -1
 
 

@@ -14,6 +14,10 @@ from typing import Self
 
 WAIT = 1.0  # seconds for another run that is writing to the same file
 FAULTS = (sqlite3.Error, UnicodeDecodeError)  # the other, where a damaged name goes into an error's text
+PASSING = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM,
+}  # fmt: skip
 
 
 class Database:
@@ -51,10 +55,14 @@ class Database:
         try:
             yield self._db
         except FAULTS as err:
-            self.close()
-            if self._path and not isinstance(err, sqlite3.OperationalError):  # those pass: a full disk, another run
-                _remove(self._path)
-            self._db, self.lost = self._ready(":memory:"), True
+            self._give_up(spoilt=not _passes(err))
+
+    def _give_up(self, *, spoilt: bool) -> None:
+        """Go on with one that knows nothing. `spoilt`: the next run, too."""
+        self.close()
+        if self._path and spoilt:
+            _remove(self._path)
+        self._db, self.lost = self._ready(":memory:"), True
 
     def _looked_at(self, path: Path | None) -> sqlite3.Connection:
         """Without a trace. While somebody writes to it, what is in the file itself is not all of it."""
@@ -70,11 +78,9 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             return self._ready(str(path))
-        except sqlite3.OperationalError as err:
-            if err.sqlite_errorcode == sqlite3.SQLITE_BUSY:  # another run writes to it
-                return self._ready(":memory:")
-            return self._anew(path)
-        except (*FAULTS, OSError):
+        except FAULTS as err:
+            return self._ready(":memory:") if _passes(err) else self._anew(path)
+        except OSError:
             return self._anew(path)
 
     def _anew(self, path: Path) -> sqlite3.Connection:
@@ -105,6 +111,11 @@ class Database:
             db.close()
             raise
         return db
+
+
+def _passes(err: Exception) -> bool:
+    """A full disk, another run that writes: not a fault of what is in the file."""
+    return getattr(err, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in PASSING
 
 
 def _remove(path: Path) -> None:
