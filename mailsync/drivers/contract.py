@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
@@ -125,22 +125,31 @@ class Identifies(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Coming:
-    """Messages that will be fetched of one mailbox."""
+    """What will be done with one mailbox: it is opened, and these messages are fetched; or others appended to it."""
 
     mailbox: Mailbox
-    uids: Sequence[Uid]
-    size: int  # bytes in all, about
+    uids: Sequence[Uid] = ()
+    size: int = 0  # bytes in all, about
+    write: bool = False  # opened to be appended to
 
 
 @runtime_checkable
 class Foresees(Protocol):
-    """Optional: a store that can send for messages before they are asked for."""
+    """Optional: a store that is far away, and can begin with what is to be done before it is asked to."""
 
     def foresee(self, coming: Sequence[Coming]) -> None:
-        """These will be opened next, in this order and only to be read, and these messages fetched in this order.
+        """These will be opened next, in this order, and nothing done with each but what it tells, in its order.
 
         No more than a hint: what comes otherwise is done as it comes. It takes the place of what was foreseen before.
         """
+
+
+@runtime_checkable
+class CreatesMany(Protocol):
+    """Optional: a store that is far away, and can create mailboxes together."""
+
+    def create_all(self, mailboxes: Sequence[Mailbox]) -> Collection[Mailbox]:
+        """Those that are there now. What is not among them takes a `create` of its own, which tells what is wrong."""
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -70,8 +70,13 @@ class Appender:
         self._full: int | None = None  # size of a message for which there was no room: no larger one is tried
         self._busy = 0  # so many times in a row the server asked to be left alone
 
-    def run(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
-        """Answers in order. However the input ends, what was sent is whole messages: never a part of one."""
+    def run(
+        self, messages: Iterable[Message], all_sent: Callable[[], None] = lambda: None
+    ) -> Iterator[Appended | Failure]:
+        """Answers in order. However the input ends, what was sent is whole messages: never a part of one.
+
+        `all_sent` is called before the last answers are waited for: more may be sent then.
+        """
         open_batch: Command | None = None
         try:
             for message in messages:
@@ -95,6 +100,7 @@ class Appender:
             with suppress(Lost):
                 self._finish(open_batch)
             raise
+        all_sent()
         yield from self._answered(0)
 
     def _finish(self, open_batch: Command | None) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from ...model import Appended, Failure, FlagChange, Flags, Message, Uid
 from ..contract import Box
@@ -14,6 +15,8 @@ from .reading import OpenBox
 from .tokens import fetched
 from .transfer import Transfer, Transferred
 from .wire import Connection, fetches
+
+TRIED = 100  # messages
 
 
 class ServerBox(OpenBox):
@@ -33,8 +36,10 @@ class ServerBox(OpenBox):
             done = self._found(list(appender.run(stream)), before)
             yield from self._with_flags(b"APPEND", done, wanted)
             return
-        if b"APPEND" not in host.keeps_flags:  # tried with the first message that has flags
-            first = list(appender.run(_until(stream, lambda message: bool(wanted[message.uid]))))
+        while b"APPEND" not in host.keeps_flags:  # tried with the first messages of which one has flags
+            first = list(appender.run(islice(stream, TRIED)))
+            if not first:
+                return
             host.look_anew()
             yield from self._with_flags(b"APPEND", first, wanted)
         if not host.keeps_flags.get(b"APPEND", True):
@@ -42,7 +47,7 @@ class ServerBox(OpenBox):
             host.look_anew()
             yield from self._with_flags(b"APPEND", done, wanted)
             return
-        for one in appender.run(stream):
+        for one in appender.run(stream, lambda: host.all_asked(conn)):
             host.look_anew()  # Courier does not see in an open mailbox what it has just put there
             self._touch(one)
             yield one
@@ -182,14 +187,6 @@ class ServerBox(OpenBox):
             flags = {Uid(str(uid)): self.holds.of(flags) for uid, flags in done.flags.items()}
             answers = list(self._with_flags(verb, answers, flags))
         return dict(zip(sorted(done.arrived), answers, strict=True))
-
-
-def _until(messages: Iterator[Message], last: Callable[[Message], bool]) -> Iterator[Message]:
-    """The messages up to, and with, the first of this kind."""
-    for message in messages:
-        yield message
-        if last(message):
-            return
 
 
 def _difference(uid: int, flags: Flags, wanted: Flags) -> FlagChange | None:

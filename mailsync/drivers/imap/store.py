@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Self
@@ -18,6 +18,7 @@ from .ahead import Ahead, Flight
 from .box import ServerBox
 from .listing import Draft, first_look, flights, second_look
 from .mailboxes import EVERYTHING, INBOX, Found
+from .making import together
 from .naming import Naming
 from .reach import TRIES, Reach
 from .select import USUAL, Selected, ServerHolds, mailbox_id, opening, selected
@@ -135,6 +136,11 @@ class ImapStore:
     def foresee(self, coming: Sequence[Coming]) -> None:
         self._ahead.expect(coming)
 
+    def create_all(self, mailboxes: Sequence[Mailbox]) -> Collection[Mailbox]:
+        made = together(self._reach, self._naming, mailboxes, self._tell)
+        self._names.update(made)
+        return made
+
     def create(self, mailbox: Mailbox) -> None:
         made, is_there = self._create(mailbox)
         if not is_there and not made.ok:
@@ -188,10 +194,10 @@ class ImapStore:
     # ---- what a box needs --------------------------------------------------------------------------------------------
 
     def select(self, mailbox: Mailbox, *, write: bool, fresh: bool = False) -> tuple[Connection, Selected]:
-        flight = self._ahead.flight(mailbox, self._reach.connection) if fresh and not write else None
+        flight = self._ahead.flight(mailbox, self._reach.connection, write=write) if fresh else None
         self._flight = flight
         if flight:
-            conn, self._open = flight.conn, None  # others may have been opened behind it
+            conn, self._open = flight.conn, None
             told = list(conn.answers(flight.opened))
             end = conn.result(flight.opened)
         else:
@@ -209,8 +215,7 @@ class ImapStore:
         if before and before.is_another(at):  # until it is listed anew, its uids mean nothing
             raise Lost(f"{mailbox}: another mailbox has come in its place (UIDVALIDITY)")
         self._note(mailbox, at, since=before.modseq if before else None)
-        if not flight:
-            self._open, self._stale = (mailbox, write), False
+        self._open, self._stale = None if self._ahead.busy else (mailbox, write), False
         return conn, at
 
     def begun(self, mailbox: Mailbox, uids: Sequence[int]) -> Flight | None:
@@ -220,7 +225,8 @@ class ImapStore:
         return None
 
     def all_asked(self, conn: Connection) -> None:
-        if self._ahead.fill(conn):
+        self._ahead.fill(conn)
+        if self._ahead.busy:
             self._open = None
 
     def unselect(self) -> None:
