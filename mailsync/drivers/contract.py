@@ -145,6 +145,14 @@ class Foresees(Protocol):
 
 
 @runtime_checkable
+class FindsMany(Protocol):
+    """Optional: a store that is far away, and can be asked for several mailboxes at once."""
+
+    def find_all(self, mailboxes: Sequence[Mailbox]) -> Mapping[Mailbox, BoxInfo | None]:
+        """As `find`; what is not in the answer must be asked for by itself."""
+
+
+@runtime_checkable
 class CreatesMany(Protocol):
     """Optional: a store that is far away, and can create mailboxes together."""
 

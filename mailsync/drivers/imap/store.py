@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Self
@@ -101,6 +101,10 @@ class ImapStore:
             return BoxInfo(mailbox, False, None, Failure(mailbox, str(err), err.hint))
         return self._info(found, [mailbox]) if found else None
 
+    def find_all(self, mailboxes: Sequence[Mailbox]) -> Mapping[Mailbox, BoxInfo | None]:
+        found = self._naming.each_of(mailboxes).items()
+        return {mailbox: self._info(one, [mailbox]) if one else None for mailbox, one in found}
+
     def holds(self, mailbox: Mailbox) -> Holds:
         """Of a mailbox that was not seen: what INBOX holds, which is there on every server."""
         name = mailbox if mailbox in self._names else INBOX
@@ -194,8 +198,7 @@ class ImapStore:
     # ---- what a box needs --------------------------------------------------------------------------------------------
 
     def select(self, mailbox: Mailbox, *, write: bool, fresh: bool = False) -> tuple[Connection, Selected]:
-        flight = self._ahead.flight(mailbox, self._reach.connection, write=write) if fresh else None
-        self._flight = flight
+        self._flight = flight = self._ahead.flight(mailbox, self._reach.connection, write=write) if fresh else None
         if flight:
             conn, self._open = flight.conn, None
             told = list(conn.answers(flight.opened))
@@ -226,8 +229,7 @@ class ImapStore:
 
     def all_asked(self, conn: Connection) -> None:
         self._ahead.fill(conn)
-        if self._ahead.busy:
-            self._open = None
+        self._open = None if self._ahead.busy else self._open
 
     def unselect(self) -> None:
         if self._open is None:
