@@ -32,7 +32,7 @@ LAYERS = [
     {"several"},
     {"runner"},
     {"channel", "check", "modes", "attempts", "undo"},
-    {"planner", "apply", "removal", "moving", "copying", "waiting", "review"},
+    {"planner", "apply", "foresight", "removal", "moving", "copying", "waiting", "review"},
     {"planfile"},
     {"arguments", "report", "look"},
     {"opening", "auth"},

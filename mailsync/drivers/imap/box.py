@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 
 from ...model import Appended, Failure, FlagChange, Flags, Message, Uid
 from ..contract import Box
@@ -16,7 +15,7 @@ from .tokens import fetched
 from .transfer import Transfer, Transferred
 from .wire import Connection, fetches
 
-TRIED = 100  # messages
+TRIED = 100  # messages that are appended at least before one looks whether they have their flags
 
 
 class ServerBox(OpenBox):
@@ -36,10 +35,8 @@ class ServerBox(OpenBox):
             done = self._found(list(appender.run(stream)), before)
             yield from self._with_flags(b"APPEND", done, wanted)
             return
-        while b"APPEND" not in host.keeps_flags:  # tried with the first messages of which one has flags
-            first = list(appender.run(islice(stream, TRIED)))
-            if not first:
-                return
+        if b"APPEND" not in host.keeps_flags:
+            first = list(appender.run(_to_try(stream, wanted)))
             host.look_anew()
             yield from self._with_flags(b"APPEND", first, wanted)
         if not host.keeps_flags.get(b"APPEND", True):
@@ -187,6 +184,16 @@ class ServerBox(OpenBox):
             flags = {Uid(str(uid)): self.holds.of(flags) for uid, flags in done.flags.items()}
             answers = list(self._with_flags(verb, answers, flags))
         return dict(zip(sorted(done.arrived), answers, strict=True))
+
+
+def _to_try(messages: Iterator[Message], wanted: Mapping[Uid, Flags]) -> Iterator[Message]:
+    """Messages to see by what becomes of flags: up to the first that has any, and as many as are worth a round trip."""
+    flagged = False
+    for count, message in enumerate(messages, 1):
+        yield message
+        flagged = flagged or bool(wanted[message.uid])
+        if flagged and count >= TRIED:
+            return
 
 
 def _difference(uid: int, flags: Flags, wanted: Flags) -> FlagChange | None:
