@@ -88,6 +88,16 @@ class Driver(Protocol):
         """
 
 
+class AtOnce:
+    """Optional, for a `Body`: one that can be had in one piece."""
+
+    __slots__ = ()
+
+    def at_once(self) -> tuple[bytes, int] | None:
+        """All of it as a local file keeps it, and its size on the wire; None if it is too large for that."""
+        raise NotImplementedError
+
+
 class Box(Protocol):
     """An open mailbox. Every batch is lazy: it pulls its input as it goes and yields one answer per item, in order.
 
