@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from .copying import LostAt, failure_of, read_back, send
-from .drivers.contract import Box, Coming, Foresees
+from .drivers.contract import Box
 from .errors import BoxError, Lost
-from .model import Boxname, Entry, Failure, FlagChange, Identify, Side, Uid
+from .foresight import Foresight
+from .model import Boxname, Failure, FlagChange, Identify, Side, Uid
 from .moving import leaves, transfer
 from .outstanding import Outstanding
 from .plan import (
@@ -72,12 +74,10 @@ class Apply:
     _moved: set[tuple[Boxname, Side, Uid]] = field(init=False, default_factory=set)  # gone from there already
     _renamed: dict[Boxname, BoxDone] = field(init=False, default_factory=dict)
     _deferred: dict[str, list[Task]] = field(init=False, default_factory=dict)
-    _place: dict[Boxname, int] = field(init=False)
-    _foreseen: dict[Side, int] = field(init=False)  # so many boxes were told of, or need more than to be read
+    _foresight: Foresight = field(init=False)
 
     def __post_init__(self) -> None:
-        self._place = {box.boxname: n for n, box in enumerate(self.plan.boxes)}
-        self._foreseen = dict.fromkeys(Side, 0)
+        self._foresight = Foresight(self.plan, self.stores)
         self._copies = Outstanding(self.plan.boxes)
 
     def renames(self) -> None:
@@ -94,7 +94,8 @@ class Apply:
     def box(self, box: BoxPlan, care: Care | None = None) -> Generator[Outcome, None, None]:
         """Do what one box needs. What fails is told, step by step, and goes no further than it must."""
         self._start(box)
-        self._foresee(box)
+        if self.foresees:
+            self._foresight.before(box)
         unread: list[Done] = []
         try:
             yield from self._whole(box, care or Care(), unread)
@@ -144,26 +145,6 @@ class Apply:
             failure = failure_of(boxname, lost)
         return BoxDone(boxname, on, what, failure)
 
-    def _foresee(self, box: BoxPlan) -> None:
-        """Tell stores what will be read of this box and those after it, up to the first that needs anything else."""
-        begin = self._place[box.boxname]
-        for side, store in self.stores.items():
-            if not self.foresees or not isinstance(store.driver, Foresees) or begin < self._foreseen[side]:
-                continue
-            coming: list[Coming] = []
-            end = begin
-            for each in (box, *self.plan.boxes[begin + 1 :]):
-                entries = _only_read(each, side)
-                if entries is None:
-                    break
-                end += 1
-                if entries:
-                    uids, size = [entry.uid for entry in entries], sum(entry.size or 0 for entry in entries)
-                    coming.append(Coming(store.mailbox(each.boxname), uids, size))
-            self._foreseen[side] = max(end, begin + 1)
-            if coming:
-                store.driver.foresee(coming)
-
     # ---- one box -----------------------------------------------------------------------------------------------------
 
     def _start(self, box: BoxPlan) -> None:
@@ -178,7 +159,7 @@ class Apply:
                 yield from self._all_failed(box, _tasks(box), replace(renamed.failure, gone=True))
                 return
         for side in box.create:
-            failure = _tried(self.stores[side].create, box.boxname)
+            failure = _tried(partial(self._foresight.create, side), box.boxname)
             yield BoxDone(box.boxname, side, "create", failure)
             if failure:
                 yield from self._all_failed(box, _tasks(box), replace(failure, gone=True))  # told once is enough
@@ -348,22 +329,6 @@ def _done_if_moved(outcome: Outcome) -> Outcome:
         case Failed(change=change, step=Delete(why=Why.MOVED) as step, failure=Failure(gone=True)):
             return Done(change, step)
     return outcome
-
-
-def _only_read(box: BoxPlan, side: Side) -> list[Entry] | None:
-    """What is copied from there; None if it needs more there than that."""
-    if box.rename or side in box.create:
-        return None
-    entries = []
-    for change in box.changes:
-        if change.held:  # to be told, its header is read before
-            return None
-        for step in change.steps:
-            if step.on is side:
-                return None
-            if isinstance(step, Copy):
-                entries.append(step.entry)
-    return entries
 
 
 def _tasks(box: BoxPlan) -> Iterator[Task]:

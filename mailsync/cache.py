@@ -124,7 +124,8 @@ def _sum(rows: Collection[Row]) -> int:
         dates = array("q", [-1 if row[5] is None else row[5] for row in rows])
         ids = "\n".join([row[2] for row in rows]).encode("latin-1")
         uids, flags = b"\n".join([row[1] for row in rows]), b"\n".join([row[3] for row in rows])
-        return reduce(lambda sum, column: crc32(column, sum), (places, sizes, dates, ids, uids, flags), 0)
+        columns = (places.tobytes(), sizes.tobytes(), dates.tobytes(), ids, uids, flags)
+        return reduce(lambda sum, column: crc32(column, sum), columns, 0)
     except (TypeError, ValueError, OverflowError):  # not what was written
         return -1
 

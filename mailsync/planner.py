@@ -14,6 +14,7 @@ from .errors import BoxError, UsageError
 from .identity import key
 from .model import (
     NONE,
+    BoxInfo,
     Boxname,
     BoxPolicy,
     BoxSeen,
@@ -109,7 +110,9 @@ class Planner:
         left_out = {name: why.why for name, why, c in unseen if name in c.strays}
         left_out |= {n: why for c in contents.values() for n, why in c.unwanted.items() if self._is_chosen(n)}
         todo: dict[Boxname, frozenset[Side]] = {}
-        for boxname in self._chosen(_in_order(contents, memory)):
+        chosen = self._chosen(_in_order(contents, memory))
+        asked = {s: self.stores[s].asked(name for name in chosen if name not in contents[s].boxes) for s in Side}
+        for boxname in chosen:
             on = frozenset(s for s in Side if (info := contents[s].boxes.get(boxname)) and info.selectable)
             if not on and boxname not in memory:
                 continue
@@ -118,7 +121,7 @@ class Planner:
                 if unwanted:
                     left_out[boxname] = unwanted
                 else:
-                    todo[boxname] = self._surely_on(boxname, on, contents)
+                    todo[boxname] = self._surely_on(boxname, on, contents, asked)
             except BadName as err:
                 failed[boxname] = Failure(boxname, str(err))
             except BoxError as err:
@@ -145,7 +148,7 @@ class Planner:
         """One box, looked at once more because the connection to it broke."""
         before = self.found[boxname]
         try:
-            on = self._surely_on(boxname, frozenset(), dict.fromkeys(Side, Contents({}, {}, frozenset(), {})))
+            on = self._surely_on(boxname, frozenset(), dict.fromkeys(Side, Contents({}, {}, frozenset(), {})), {})
             [(_, found)] = look.listings(self.stores, {boxname: on}, self.identify)
             if isinstance(found, Failure):
                 return found
@@ -259,12 +262,19 @@ class Planner:
                 return f"not among the patterns of store {store.name}"
         return ""
 
-    def _surely_on(self, boxname: Boxname, on: frozenset[Side], contents: Mapping[Side, Contents]) -> frozenset[Side]:
+    def _surely_on(
+        self,
+        boxname: Boxname,
+        on: frozenset[Side],
+        contents: Mapping[Side, Contents],
+        asked: Mapping[Side, Mapping[Boxname, BoxInfo | None]],
+    ) -> frozenset[Side]:
         """The sides that have the box; BoxError if that cannot be said. What is not listed is asked for by name."""
         for side in Side:
             failure = contents[side].failure(boxname)
             if side not in on and not failure:
-                info = self.stores[side].find(boxname)
+                known = asked.get(side, {})
+                info = known[boxname] if boxname in known else self.stores[side].find(boxname)
                 failure = info.failure if info else None
                 if info and info.selectable:
                     on |= {side}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from .cache import Cache
 from .config.values import StoreConfig
-from .drivers.contract import Box, Driver, Wanted
+from .drivers.contract import Box, Driver, FindsMany, Wanted
 from .errors import BoxError, StoreError
 from .mapping import MappedNames, NoPartner, Renaming
 from .model import BoxInfo, Boxname, Failure, Identify, Listing, Mailbox
@@ -120,6 +120,16 @@ class Store:
 
     def find(self, boxname: Boxname) -> BoxInfo | None:
         return self.driver.find(self.mailbox(boxname))
+
+    def asked(self, boxnames: Iterable[Boxname]) -> Mapping[Boxname, BoxInfo | None]:
+        """What `find` tells of each, of a store that can be asked for many at once; what is left out can be no name."""
+        if not isinstance(self.driver, FindsMany):
+            return {}
+        names: dict[Mailbox, Boxname] = {}
+        for boxname in boxnames:
+            with suppress(BadName, BoxError):
+                names[self.mailbox(boxname)] = boxname
+        return {names[mailbox]: info for mailbox, info in self.driver.find_all(list(names)).items()}
 
     def open(self, boxname: Boxname, *, write: bool) -> AbstractContextManager[Box]:
         return self.driver.open(self.mailbox(boxname), write=write)

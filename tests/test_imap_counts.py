@@ -190,6 +190,30 @@ def test_new_messages_come_in_few_fetches_and_each_body_once(home: Path, where: 
 
 
 @on_both
+def test_first_download_of_many_boxes_takes_no_flight_for_each_and_each_body_once(home: Path, where: str) -> None:
+    with far(where, BETWEEN) as peer:
+        channel(home, NEAR, peer.config)
+        for n in range(20):
+            peer.put(f"box{n}", *messages(5))
+        said = synced(peer)
+
+    assert dict.fromkeys(range(1, 6), 20) == said.bodies()
+    assert said.flights <= 10, said.lines
+
+
+@on_both
+def test_first_upload_of_many_boxes_takes_one_flight_for_each(home: Path, where: str) -> None:
+    with far(where, BETWEEN) as peer:
+        channel(home, NEAR, peer.config)
+        for n in range(20):
+            mark_seen(maildir(home / f"Mail/box{n}", *messages(5)))
+        said = synced(peer)
+
+    assert 20 == said.count(b"CREATE")
+    assert said.flights <= 20 + 15, said.lines
+
+
+@on_both
 @pytest.mark.parametrize("size", [100, 20_000], ids=["small", "20_kB"])
 def test_new_messages_go_in_few_appends(home: Path, where: str, size: int) -> None:
     with far(where) as peer:

@@ -938,7 +938,7 @@ def test_message_that_ends_too_early_on_its_way_is_never_stored_in_part() -> Non
         server.store.create(b"x")
         with opened(server) as driver:
             with pytest.raises(Lost), driver.open(X, write=True) as box:
-                list(box.append([one, replace(bad, body=Failing(2))]))
+                list(box.append([one, replace(bad, body=Failing(3))]))
 
             assert ["<1@x>"] == [entry.id for entry in entries(driver, X)]
 

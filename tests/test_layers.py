@@ -33,7 +33,7 @@ LAYERS = [
     {"several"},
     {"runner"},
     {"channel", "check", "modes", "attempts", "undo"},
-    {"planner", "apply", "removal", "moving", "copying", "waiting", "review"},
+    {"planner", "apply", "foresight", "removal", "moving", "copying", "waiting", "review"},
     {"planfile"},
     {"settling"},
     {"arguments", "report", "look"},

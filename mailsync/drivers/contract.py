@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
@@ -84,6 +84,16 @@ class Driver(Protocol):
         """
 
 
+class AtOnce:
+    """Optional, for a `Body`: one that can be had in one piece."""
+
+    __slots__ = ()
+
+    def at_once(self) -> tuple[bytes, int] | None:
+        """All of it as a local file keeps it, and its size on the wire; None if it is too large for that."""
+        raise NotImplementedError
+
+
 class Box(Protocol):
     """An open mailbox. Every batch is lazy: it pulls its input as it goes and yields one answer per item, in order.
 
@@ -121,22 +131,39 @@ class Identifies(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Coming:
-    """Messages that will be fetched of one mailbox."""
+    """What will be done with one mailbox: it is opened, and these messages are fetched; or others appended to it."""
 
     mailbox: Mailbox
-    uids: Sequence[Uid]
-    size: int  # bytes in all, about
+    uids: Sequence[Uid] = ()
+    size: int = 0  # bytes in all, about
+    write: bool = False  # opened to be appended to
 
 
 @runtime_checkable
 class Foresees(Protocol):
-    """Optional: a store that can send for messages before they are asked for."""
+    """Optional: a store that is far away, and can begin with what is to be done before it is asked to."""
 
     def foresee(self, coming: Sequence[Coming]) -> None:
-        """These will be opened next, in this order and only to be read, and these messages fetched in this order.
+        """These will be opened next, in this order, and nothing done with each but what it tells, in its order.
 
         No more than a hint: what comes otherwise is done as it comes. It takes the place of what was foreseen before.
         """
+
+
+@runtime_checkable
+class FindsMany(Protocol):
+    """Optional: a store that is far away, and can be asked for several mailboxes at once."""
+
+    def find_all(self, mailboxes: Sequence[Mailbox]) -> Mapping[Mailbox, BoxInfo | None]:
+        """As `find`; what is not in the answer must be asked for by itself."""
+
+
+@runtime_checkable
+class CreatesMany(Protocol):
+    """Optional: a store that is far away, and can create mailboxes together."""
+
+    def create_all(self, mailboxes: Sequence[Mailbox]) -> Collection[Mailbox]:
+        """Those that are there now. What is not among them takes a `create` of its own, which tells what is wrong."""
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TypeVar
 
 from ..model import Appended, Failure, Flags, Message, Uid
-from .contract import Box
+from .contract import AtOnce, Box
 from .files import FileError, LineEnds, failure, refusal, remove, sync_directory, write_all
 
 BATCH = 500  # messages made durable together, or
@@ -145,11 +145,17 @@ def _stage(message: Message, temporary: Callable[[], str], fsync: bool) -> Stage
         return refusal(message.uid, err)
     staged = Staged(message.uid, message.flags, path, 0, 0, fd)
     try:
-        count = LineEnds()
-        for chunk in message.body.chunks(wire=False):
-            write_all(fd, chunk)
-            count.add(chunk)
-        staged.size, staged.wire_size = count.size, count.wire_size
+        whole = message.body.at_once() if isinstance(message.body, AtOnce) else None
+        if whole is not None:
+            text, staged.wire_size = whole
+            staged.size = len(text)
+            write_all(fd, text)
+        else:
+            count = LineEnds()
+            for chunk in message.body.chunks(wire=False):
+                write_all(fd, chunk)
+                count.add(chunk)
+            staged.size, staged.wire_size = count.size, count.wire_size
         with suppress(OSError, OverflowError):  # a date that no file can have: it keeps today's
             os.utime(fd, (time.time(), message.date))
         if not fsync:

@@ -19,6 +19,7 @@ from typing import TypeVar
 from .. import stopping
 from ..model import Failure, Head, Identify, Measured, Message, MessageId, Token, Uid
 from ..unchanged import TICK, State, lasting, state
+from .contract import AtOnce
 
 CHUNK = 256 * 1024
 HEAD = 4096  # what is read first of a message
@@ -148,7 +149,7 @@ def measured(answers: Iterable[Message | Failure]) -> Iterator[Measured | Failur
             yield failure(got.uid, err)
 
 
-class LocalBody:
+class LocalBody(AtOnce):
     """The bytes of an open file, read as they are asked for; a part of the file for formats that need it."""
 
     def __init__(self, fd: int, length: int, start: int = 0) -> None:
@@ -168,6 +169,12 @@ class LocalBody:
     def chunks(self, *, wire: bool) -> Iterator[bytes]:
         """FileError if the file cannot be read or is shorter than it was."""
         return to_wire(self._raw()) if wire else self._raw()
+
+    def at_once(self) -> tuple[bytes, int] | None:
+        if self._length > CHUNK:
+            return None
+        data = b"".join(self._raw())
+        return data, wire_size(data)
 
     def _raw(self) -> Iterator[bytes]:
         at, end = self._start, self._start + self._length
@@ -199,6 +206,13 @@ def to_wire(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield carry
 
 
+def wire_size(text: bytes) -> int:
+    """What a message, or a part that neither begins nor ends within a line end, takes on the wire."""
+    if b"\r" in text:
+        return len(text) + text.count(b"\n") - text.count(b"\r\n")
+    return len(text.replace(b"\n", b"\r\n"))  # hops from line to line; count looks at each byte
+
+
 @dataclass(slots=True)
 class LineEnds:
     """Counts what a message takes in a file and on the wire."""
@@ -209,12 +223,8 @@ class LineEnds:
 
     def add(self, chunk: bytes) -> None:
         self.size += len(chunk)
-        if b"\r" in chunk or self._after_cr:
-            crlf = chunk.count(b"\r\n") + (self._after_cr and chunk.startswith(b"\n"))
-            self.wire_size += len(chunk) + chunk.count(b"\n") - crlf
-            self._after_cr = chunk.endswith(b"\r") if chunk else self._after_cr
-        else:
-            self.wire_size += len(chunk.replace(b"\n", b"\r\n"))  # hops from line to line; count looks at each byte
+        self.wire_size += wire_size(chunk) - (self._after_cr and chunk.startswith(b"\n"))
+        self._after_cr = chunk.endswith(b"\r") if chunk else self._after_cr
 
 
 def steadily(path: str, look: Callable[[], T]) -> T:

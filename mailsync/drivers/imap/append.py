@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -70,8 +70,13 @@ class Appender:
         self._full: int | None = None  # size of a message for which there was no room: no larger one is tried
         self._busy = 0  # so many times in a row the server asked to be left alone
 
-    def run(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
-        """Answers in order. However the input ends, what was sent is whole messages: never a part of one."""
+    def run(
+        self, messages: Iterable[Message], all_sent: Callable[[], None] = lambda: None
+    ) -> Iterator[Appended | Failure]:
+        """Answers in order. However the input ends, what was sent is whole messages: never a part of one.
+
+        `all_sent` is called before the last answers are waited for: more may be sent then.
+        """
         open_batch: Command | None = None
         try:
             for message in messages:
@@ -95,6 +100,7 @@ class Appender:
             with suppress(Lost):
                 self._finish(open_batch)
             raise
+        all_sent()
         yield from self._answered(0)
 
     def _finish(self, open_batch: Command | None) -> None:
@@ -121,8 +127,7 @@ class Appender:
             self._pending.append(batch)
         batch.slots.append(ready)
         batch.size += ready.size
-        self._conn.push(b"%s {%d+}\r\n" % (ready.attributes, ready.size))
-        self._send(ready)
+        self._send(ready, b"%s {%d+}\r\n" % (ready.attributes, ready.size))
         return batch
 
     def _single(self, ready: Outgoing) -> Iterator[Appended | Failure]:
@@ -139,7 +144,7 @@ class Appender:
             self._conn.push(b"\r\n")
         yield from self._answered(SINGLES_AHEAD if plus else 0)
 
-    def _send(self, ready: Outgoing) -> None:
+    def _send(self, ready: Outgoing, before: bytes = b"") -> None:
         """The bytes of a message. If they are not as many as was said, the connection can only be given up."""
         left = ready.size
         try:
@@ -147,7 +152,8 @@ class Appender:
                 left -= len(piece)
                 if left < 0:
                     break
-                self._conn.push(piece, shown=f"[{len(piece)} bytes]")
+                self._conn.push(before + piece, literal=len(piece))
+                before = b""
         except FileError as err:
             self._conn.drop()
             raise Lost(f"a message cannot be read any more while it is sent: {why(err)}") from err
@@ -170,7 +176,9 @@ class Appender:
             return Failure(
                 message.uid, "the server is busy, and was asked often enough", "Try again later.", shared=True
             )
-        size = message.body.size(wire=True)
+        # What fits into memory is read once.
+        whole = b"".join(message.body.chunks(wire=True)) if message.body.size(wire=False) <= IN_MEMORY // 2 else None
+        size = message.body.size(wire=True) if whole is None else len(whole)
         if not size:
             return Failure(message.uid, "an empty message: servers do not take it", "Delete it, if it is of no use.")
         if self._limit is not None and size > self._limit:
@@ -181,14 +189,10 @@ class Appender:
                 message.uid, "there is no room left on the server", "Delete mail there, or ask for more.", shared=True
             )
         attributes = b" %s %s" % (written(self._holds.of(message.flags)), internal_date(message.date))
-        pieces: Iterable[bytes] = message.body.chunks(wire=True)
-        if size > IN_MEMORY:
-            sure = _is_plain(pieces)
-            pieces = message.body.chunks(wire=True)
-        else:
-            pieces = (b"".join(pieces),)
-            size, sure = len(pieces[0]), _is_plain(pieces)
-        return Outgoing(message.uid, message.alone, attributes, size, pieces, sure)
+        if whole is not None:
+            return Outgoing(message.uid, message.alone, attributes, size, (whole,), _is_plain((whole,)))
+        sure = _is_plain(message.body.chunks(wire=True))
+        return Outgoing(message.uid, message.alone, attributes, size, message.body.chunks(wire=True), sure)
 
     # ---- answers -----------------------------------------------------------------------------------------------------
 
@@ -265,10 +269,13 @@ def _is_plain(pieces: Iterable[bytes]) -> bool:
     head: bytes | None = b""
     after_cr = False
     for piece in pieces:
-        bare = piece.count(b"\r") - piece.count(b"\r\n")
-        if b"\0" in piece or (after_cr and not piece.startswith(b"\n")) or bare > piece.endswith(b"\r"):
+        if b"\0" in piece or (after_cr and not piece.startswith(b"\n")):
             return False
         after_cr = piece.endswith(b"\r")
+        # Faster than to count, and not equal also where a piece begins or ends between CR and LF.
+        odd = piece.replace(b"\r", b"").replace(b"\n", b"\r\n") != piece
+        if odd and piece.count(b"\r") - piece.count(b"\r\n") > after_cr:
+            return False
         if head is not None:
             head += piece
             end = head.find(b"\r\n\r\n")

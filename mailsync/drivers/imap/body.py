@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from ..files import to_wire
+from ..contract import AtOnce
+from ..files import to_wire, wire_size
 from .tokens import Literal
 
 IN_MEMORY = 1024 * 1024  # bytes
@@ -34,7 +35,7 @@ def keep(pieces: Iterable[bytes], size: int) -> Literal:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerBody:
+class ServerBody(AtOnce):
     """A message as a server gave it."""
 
     literal: Literal
@@ -48,6 +49,16 @@ class ServerBody:
         text = data if isinstance(data, bytes) else next(_read(data), b"")
         end = text.find(b"\r\n\r\n")
         return b"" if text.startswith(b"\r\n") else text[: end + 2] if end >= 0 else text
+
+    def at_once(self) -> tuple[bytes, int] | None:
+        text = self.literal.data
+        if not isinstance(text, bytes):
+            return None
+        local = text.replace(b"\r", b"")
+        if local.replace(b"\n", b"\r\n") == text:  # as in `to_local`
+            return local, len(text)
+        local = text.replace(b"\r\n", b"\n")
+        return local, wire_size(local)
 
     def chunks(self, *, wire: bool) -> Iterator[bytes]:
         """`wire`: as it came, but for line ends that are no CRLF. Else each CRLF is LF, and nothing else changes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ...model import Appended, Failure, FlagChange, Flags, Message, Uid
@@ -14,6 +14,8 @@ from .reading import OpenBox
 from .tokens import fetched
 from .transfer import Transfer, Transferred
 from .wire import Connection, fetches
+
+TRIED = 100  # messages that are appended at least before one looks whether they have their flags
 
 
 class ServerBox(OpenBox):
@@ -33,8 +35,8 @@ class ServerBox(OpenBox):
             done = self._found(list(appender.run(stream)), before)
             yield from self._with_flags(b"APPEND", done, wanted)
             return
-        if b"APPEND" not in host.keeps_flags:  # tried with the first message that has flags
-            first = list(appender.run(_until(stream, lambda message: bool(wanted[message.uid]))))
+        if b"APPEND" not in host.keeps_flags:
+            first = list(appender.run(_to_try(stream, wanted)))
             host.look_anew()
             yield from self._with_flags(b"APPEND", first, wanted)
         if not host.keeps_flags.get(b"APPEND", True):
@@ -42,7 +44,7 @@ class ServerBox(OpenBox):
             host.look_anew()
             yield from self._with_flags(b"APPEND", done, wanted)
             return
-        for one in appender.run(stream):
+        for one in appender.run(stream, lambda: host.all_asked(conn)):
             host.look_anew()  # Courier does not see in an open mailbox what it has just put there
             self._touch(one)
             yield one
@@ -184,11 +186,13 @@ class ServerBox(OpenBox):
         return dict(zip(sorted(done.arrived), answers, strict=True))
 
 
-def _until(messages: Iterator[Message], last: Callable[[Message], bool]) -> Iterator[Message]:
-    """The messages up to, and with, the first of this kind."""
-    for message in messages:
+def _to_try(messages: Iterator[Message], wanted: Mapping[Uid, Flags]) -> Iterator[Message]:
+    """Messages to see by what becomes of flags: up to the first that has any, and as many as are worth a round trip."""
+    flagged = False
+    for count, message in enumerate(messages, 1):
         yield message
-        if last(message):
+        flagged = flagged or bool(wanted[message.uid])
+        if flagged and count >= TRIED:
             return
 
 

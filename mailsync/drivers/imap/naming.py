@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from ...errors import Lost, StoreError
+from ...errors import BoxError, Lost, StoreError
 from ...model import Mailbox
 from . import mailboxes
 from .mailboxes import INBOX, Codec, Found
@@ -12,7 +13,7 @@ from .reach import Reach
 from .tokens import Response, Status, listed, namespaces, quoted
 from .wire import Connection
 
-AT_ONCE = 200  # commands; a server that answers before it reads on must be able to take them
+AT_ONCE = 32  # names that are asked for in one flight
 
 
 class Naming:
@@ -75,6 +76,17 @@ class Naming:
             tokens = dict(map(mailboxes.token_of, told))
             whole += [one._replace(token=tokens.get(one.raw)) for one in part]
         return whole
+
+    def each_of(self, wanted: Sequence[Mailbox]) -> dict[Mailbox, Found | None]:
+        """Those of these names that can be said, with what LIST tells of each."""
+        asked = []
+        for mailbox in wanted:
+            with suppress(BoxError):
+                self.codec.quoted(mailbox)
+                asked.append(mailbox)
+        parts = (asked[at : at + AT_ONCE] for at in range(0, len(asked), AT_ONCE))
+        told = [found for part in parts for found in self.matching(part)]
+        return {mailbox: next((one for one in told if one.mailbox == mailbox), None) for mailbox in asked}
 
     def at_or_below(self, mailbox: Mailbox) -> list[Found]:
         """A mailbox, and all below it that the server lets us see; which are subscribed is told, too."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import blake2b
@@ -20,6 +20,7 @@ from .box import ServerBox
 from .draft import Draft
 from .listing import first_look, flights, second_look
 from .mailboxes import EVERYTHING, INBOX, Found
+from .making import together
 from .naming import Naming
 from .reach import TRIES, Reach
 from .select import USUAL, Selected, ServerHolds, mailbox_id, opening, selected
@@ -116,6 +117,10 @@ class ImapStore:
             return BoxInfo(mailbox, False, None, Failure(mailbox, str(err), err.hint))
         return self._info(found, [mailbox]) if found else None
 
+    def find_all(self, mailboxes: Sequence[Mailbox]) -> Mapping[Mailbox, BoxInfo | None]:
+        found = self._naming.each_of(mailboxes).items()
+        return {mailbox: self._info(one, [mailbox]) if one else None for mailbox, one in found}
+
     def holds(self, mailbox: Mailbox) -> Holds:
         """Of a mailbox that was not seen: what INBOX holds, which is there on every server."""
         name = mailbox if mailbox in self._names else INBOX
@@ -160,6 +165,11 @@ class ImapStore:
 
     def foresee(self, coming: Sequence[Coming]) -> None:
         self._ahead.expect(coming)
+
+    def create_all(self, mailboxes: Sequence[Mailbox]) -> Collection[Mailbox]:
+        made = together(self._reach, self._naming, mailboxes, self._tell)
+        self._names.update(made)
+        return made
 
     def create(self, mailbox: Mailbox) -> None:
         made, is_there = self._create(mailbox)
@@ -214,10 +224,9 @@ class ImapStore:
     # ---- what a box needs --------------------------------------------------------------------------------------------
 
     def select(self, mailbox: Mailbox, *, write: bool, fresh: bool = False) -> tuple[Connection, Selected]:
-        flight = self._ahead.flight(mailbox, self._reach.connection) if fresh and not write else None
-        self._flight = flight
+        self._flight = flight = self._ahead.flight(mailbox, self._reach.connection, write=write) if fresh else None
         if flight:
-            conn, self._open = flight.conn, None  # others may have been opened behind it
+            conn, self._open = flight.conn, None
             told = list(conn.answers(flight.opened))
             end = conn.result(flight.opened)
         else:
@@ -235,8 +244,7 @@ class ImapStore:
         if before and before.is_another(at):  # until it is listed anew, its uids mean nothing
             raise Lost(f"{mailbox}: another mailbox has come in its place (UIDVALIDITY)")
         self._note(mailbox, at, since=before.modseq if before else None)
-        if not flight:
-            self._open, self._stale = (mailbox, write), False
+        self._open, self._stale = None if self._ahead.busy else (mailbox, write), False
         return conn, at
 
     def begun(self, mailbox: Mailbox, uids: Sequence[int]) -> Flight | None:
@@ -246,8 +254,8 @@ class ImapStore:
         return None
 
     def all_asked(self, conn: Connection) -> None:
-        if self._ahead.fill(conn):
-            self._open = None
+        self._ahead.fill(conn)
+        self._open = None if self._ahead.busy else self._open
 
     def unselect(self) -> None:
         if self._open is None:

@@ -86,10 +86,11 @@ class Connection:
         self._waiting[tag] = None
         return tag
 
-    def push(self, data: bytes, *, shown: str = "") -> None:
-        """Send as it is. `shown`: what -di says instead of the bytes of a message."""
+    def push(self, data: bytes, *, literal: int = 0) -> None:
+        """Send as it is. `literal`: so many bytes at its end are of a message; -di says no more than that."""
         if self.tell.wire:
-            for line in [shown] if shown else _lines(data):
+            text = data[: len(data) - literal]
+            for line in [*(_lines(text) if text else ()), *([f"[{literal} bytes]"] if literal else ())]:
                 self.tell.wire(f"C: {line}")
         try:
             self._wire.send(data)
