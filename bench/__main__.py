@@ -21,10 +21,11 @@ from .mail import SIZES
 from .measure import Case, Unmeasured
 from .table import Row
 
-NEEDS = """Without options: about 25 minutes on two cores, and 15 GB of disk, which are free again at the end. What a
+NEEDS = """Without options: about half an hour on two cores, and 15 GB of disk, which are free again at the end. What a
 row is measured beside is used if it is installed: mbsync, OfflineIMAP, mailsync 5.2.7 (/usr/bin/mailsync). Rows with
-IMAP need Dovecot; as root it runs as uid 5000, to whom DIR must be open. Rows up to 10,000 messages, but for those of
-mbox, have messages with a median of 7 KB, a mean of 27 KB."""
+IMAP need Dovecot; as root it reads mail as uid 5000, to whom DIR must be open. Rows up to 10,000 messages, but for
+those of mbox, have messages with a median of 7 KB and a mean of 27 KB. All write durably if not told otherwise. 1 %
+changed: of the messages of each side; half are new ones, a quarter is deleted, a quarter has other flags."""
 
 
 def main() -> int:
@@ -51,7 +52,8 @@ def main() -> int:
 
 def _ended_by(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, handler)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, handler)
 
 
 def _wanted(todo: list[Case], texts: list[str]) -> list[Case]:

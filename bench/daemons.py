@@ -41,7 +41,7 @@ class Daemon:
             if self._process.poll() is not None or time.monotonic() > end:
                 self.stop()
                 said = self._log.read_text(errors="replace").strip().splitlines()[-1:]
-                raise Unmeasured(f"{self._process.args!r} does not greet: {' '.join(said)}")
+                raise Unmeasured(f"{self._log.name} does not greet: {' '.join(said)}")
             time.sleep(0.02)
 
     def stop(self) -> None:

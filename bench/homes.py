@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import configs
 from .changes import change_maildirs, change_mboxes
-from .mail import BOXES, count_maildirs, count_mboxes, mails, write_maildirs, write_mboxes
+from .mail import BEGIN, BOXES, count_maildirs, count_mboxes, mails, write_maildirs, write_mboxes
 from .measure import Command, Unmeasured, python, took
 from .server import Account, Server
 
@@ -133,6 +133,8 @@ class Place:
         if key not in self._trees:
             path = self.new()
             write_maildirs(path, mails(messages, sizes=sizes, boxes=boxes), boxes=boxes)
+            for part in path.glob("*/*"):  # mail that lies there for long: mbsync waits where it came just now
+                os.utime(part, (BEGIN, BEGIN))
             self._trees[key] = path
         return self._trees[key]
 

@@ -76,13 +76,13 @@ class Server:
         port = free_port()
         configuration = self._path / "dovecot.conf"
         configuration.write_text(_configuration(self._path, port))
-        return self._started(Daemon([program, "-F", "-c", str(configuration)], port, self._path / "output"))
+        return self._started(Daemon([program, "-F", "-c", str(configuration)], port, self._path / "dovecot"))
 
     @cached_property
     def _slow_port(self) -> int:
         words = [str(listen := free_port()), str(self._port), str(ROUND_TRIP / 2)]
         command = python("-m", "bench.delay", *words, directory=self._path)
-        return self._started(Daemon(command.words, listen, self._path / "delay"))
+        return self._started(Daemon(command.words, listen, self._path / "slow line"))
 
     def _started(self, daemon: Daemon) -> int:
         self._running.append(daemon)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +18,7 @@ import pytest
 
 from bench import table
 from bench.cases import cases
+from bench.daemons import Daemon, free_port
 from bench.homes import Place
 from bench.mail import count_maildirs, count_mboxes, mails, write_maildirs, write_mboxes
 from bench.measure import Case, Sample, Took
@@ -94,6 +98,34 @@ def test_a_profile_tells_what_cost_most(tmp_path: Path) -> None:
 
     assert "   Ordered by: internal time" in told
     assert any("function calls" in line for line in told)
+
+
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.sendall(b"* OK")
+        while data := self.request.recv(65536):
+            self.request.sendall(data)
+
+
+def test_what_goes_over_the_slow_line_comes_back_whole_and_in_order(tmp_path: Path) -> None:
+    sent = b"".join(b"%07d\n" % number for number in range(100_000))
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        words = [sys.executable, "-m", "bench.delay", str(port := free_port()), str(server.server_address[1]), "5"]
+        line = Daemon(words, port, tmp_path / "line")
+        try:
+            line.await_greeting()
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as end:
+                threading.Thread(target=end.sendall, args=(sent,)).start()
+                got = b""
+                while len(got) < 4 + len(sent):
+                    got += (data := end.recv(65536))
+                    assert data
+        finally:
+            line.stop()
+            server.shutdown()
+
+    assert b"* OK" + sent == got
 
 
 def test_the_same_seed_makes_the_same_mail_and_no_id_twice() -> None:
