@@ -38,7 +38,9 @@ class Command:
 
     def run(self) -> int:
         if self._options.debug_config:
-            self._report.config(config.dump(self._config))
+            from .config import shown  # few runs need it
+
+            self._report.config(shown.dump(self._config))
             if not self._names() and not self._options.apply:
                 return 0
         for warning in self._config.warnings:
@@ -68,7 +70,7 @@ class Command:
             case _, [] if self._options.undo:
                 return self._run_all(channels, Runner.undo)
             case _, []:
-                return self._run_all(channels, Runner.sync)
+                return self._sync_all(channels)
         raise UsageError(
             f"{_many(len(channels), 'channel')} and {_many(len(places), 'store')} make no mode",
             "Name channels to synchronize, one store to list, or one channel and one of its stores to compare.",
@@ -92,6 +94,12 @@ class Command:
         with self._runner.store(target, store) as opened, self._runner.msinfo(target) as msinfo:
             identify = self._runner.identify()
             return code_of(compare(channel.name, opened, msinfo, identify, self._report, target.only))
+
+    def _sync_all(self, targets: Sequence[Target]) -> int:
+        code = self._run_all(targets, Runner.sync)
+        if not self._options.simulate:
+            config.keep(self._config)
+        return code
 
     def _run_all(self, targets: Sequence[Target], act: Callable[[Runner, Target], int]) -> int:
         """One in the main thread, several side by side: each then with a runner and a report of its own."""

@@ -35,7 +35,6 @@ from .settled import Settled
 from .settling import Settling
 from .state import cache_file, kept_directory, ledger_file, record_file, run_lock
 from .stores import Store
-from .unchanged import lasting
 from .undo import undo
 
 if TYPE_CHECKING:
@@ -182,7 +181,7 @@ class Runner:
 
     def _settling(self, target: Target, hooks: Hooks) -> Settling:
         channel, file = target.channel, os.path.abspath(self.config.filename)
-        found = self.config.state if lasting(self.config.state) else None
+        found = self.config.state
         return Settling(
             Settled(file, channel.name, self.options),
             channel,

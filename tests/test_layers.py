@@ -14,7 +14,7 @@ PURE = {
     "across", "addresses", "chains", "mapping", "findings", "inspection",
     "differ", "errors", "groups", "guard", "header", "identity", "model", "names", "plan", "remember",
     "spec", "wording", "config.blocks", "config.grammar", "config.keys", "config.meaning", "config.rings",
-    "config.sense", "config.source", "config.values",
+    "config.sense", "config.shown", "config.source", "config.values",
     "drivers.contract", "drivers.flags", "drivers.mboxtext", "drivers.memory", "msinfo.text", "outstanding",
     "drivers.imap.account", "drivers.imap.answers", "drivers.imap.providers", "drivers.imap.sasl", "drivers.imap.scram",
     "drivers.imap.sets", "drivers.imap.tokens", "drivers.imap.utf7", "report.printable", "spelling",
