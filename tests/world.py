@@ -39,8 +39,9 @@ from mailsync.msinfo.mailbox import Msinfo
 from mailsync.plan import BoxDone, Done
 from mailsync.planner import Options
 from mailsync.removal import KEEP_DAYS, removals_of
-from mailsync.report import BoxResult, Report
+from mailsync.report import Report
 from mailsync.report.jsonlines import JsonLines
+from mailsync.report.results import BoxResult
 from mailsync.stores import Store, over
 
 
