@@ -31,7 +31,7 @@ LAYERS = [
     {"cli"},
     {"command"},
     {"several"},
-    {"runner"},
+    {"runner", "running"},
     {"channel", "check", "modes", "attempts", "undo"},
     {"planner", "apply", "removal", "moving", "copying", "waiting", "review"},
     {"planfile"},
@@ -39,6 +39,7 @@ LAYERS = [
     {"arguments", "report", "look"},
     {"opening", "auth"},
     {"stores", "state", "secrets", "hooks", "record"},
+    {"runlock"},
     {"msinfo", "ledger", "kept"},
     {"cache"},
     {"drivers"},
@@ -50,7 +51,7 @@ LAYERS = [
     {"header"},
     {"addresses"},
     {"model", "errors", "wording", "stopping", "out", "settled"},
-    {"unchanged", "directories", "database", "__init__"},
+    {"unchanged", "directories", "database", "digest", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

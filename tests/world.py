@@ -314,7 +314,7 @@ class World:
             prefix, server = self.prefix[side], "{server}" if side in self.servers else ""
             config = StoreConfig(side.value, server, "", (f"{prefix}*",), prefix, delete=self.deletion[side])
             hidden = {(mailbox, uid) for on, mailbox, uid in self.unreadable if on is side}
-            return over(config, Cut(self.drivers[side], switch, hidden))
+            return over(config, Cut(self.drivers[side], switch, hidden), config.patterns)
 
         return {Side.A: store(Side.A), Side.B: store(Side.B).mapped(self.pairs)}
 
