@@ -9,7 +9,8 @@ from dataclasses import replace
 from .apply import Care
 from .model import Failure, Key, Side, Uid
 from .plan import BoxDone, BoxPlan, Change, Copy, Delete, Done, Failed, Held, Mark, Outcome, Step, mark
-from .report import BoxResult, Heads
+from .report import Heads
+from .report.results import BoxResult
 
 PATIENCE = 3  # so many times a connection may break without anything done in between
 NOT_PLANNED = "not planned before the connection broke"

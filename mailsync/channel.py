@@ -22,7 +22,8 @@ from .planner import Found, Options, Planner
 from .record import Record
 from .remember import Remembering
 from .removal import Removal
-from .report import BoxResult, Heads, MassDeletion, Report, Summary, needs_head
+from .report import Heads, Report, Summary
+from .report.results import BoxResult, MassDeletion, needs_head
 from .stores import Store
 from .waiting import FAILED_BEFORE, Waiting
 from .wording import many

@@ -8,19 +8,22 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from itertools import chain
+from typing import TYPE_CHECKING
 
-from . import auth, config
+from . import config
 from .arguments import USAGE
 from .config import StoreConfig
 from .drivers.imap.account import QUIET, Tell
 from .errors import LoginError, MailsyncError, UsageError, worst
 from .model import Side
-from .modes import compare, list_store
 from .opening import Opener
 from .report import Host, Report, Summary
 from .runner import Runner, Target, code_of
 from .secrets import Vault
 from .wording import did_you_mean
+
+if TYPE_CHECKING:
+    from . import auth
 
 
 class Command:
@@ -38,7 +41,9 @@ class Command:
 
     def run(self) -> int:
         if self._options.debug_config:
-            self._report.config(config.dump(self._config))
+            from .config import shown  # few runs need it
+
+            self._report.config(shown.dump(self._config))
             if not self._names() and not self._options.apply:
                 return 0
         for warning in self._config.warnings:
@@ -68,7 +73,7 @@ class Command:
             case _, [] if self._options.undo:
                 return self._run_all(channels, Runner.undo)
             case _, []:
-                return self._run_all(channels, Runner.sync)
+                return self._sync_all(channels)
         raise UsageError(
             f"{_many(len(channels), 'channel')} and {_many(len(places), 'store')} make no mode",
             "Name channels to synchronize, one store to list, or one channel and one of its stores to compare.",
@@ -77,9 +82,12 @@ class Command:
     # ---- modes -------------------------------------------------------------------------------------------------------
 
     def _list(self, store: StoreConfig) -> int:
+        from .modes import list_store  # this and what else the other modes need, few runs do
+        from .running import rule
+
         self._vault.ask_now([store])
         with self._opener.store(store) as opened:
-            return code_of(list_store(opened, self._runner.identify(), self._report))
+            return code_of(list_store(opened, rule(self._runner), self._report))
 
     def _diff(self, target: Target, store: StoreConfig) -> int:
         channel = target.channel
@@ -88,10 +96,19 @@ class Command:
                 f"channel {channel.name} does not contain store {store.name}",
                 f"Its stores are {channel.a} and {channel.b}.",
             )
+        from .modes import compare
+        from .running import Running, rule
+
         self._runner.ask(target, store)
-        with self._runner.store(target, store) as opened, self._runner.msinfo(target) as msinfo:
-            identify = self._runner.identify()
-            return code_of(compare(channel.name, opened, msinfo, identify, self._report, target.only))
+        running = Running(self._runner, target)
+        with running.store(store) as opened, running.msinfo() as msinfo:
+            return code_of(compare(channel.name, opened, msinfo, rule(self._runner), self._report, target.only))
+
+    def _sync_all(self, targets: Sequence[Target]) -> int:
+        code = self._run_all(targets, Runner.sync)
+        if not self._options.simulate:
+            config.keep(self._config)
+        return code
 
     def _run_all(self, targets: Sequence[Target], act: Callable[[Runner, Target], int]) -> int:
         """One in the main thread, several side by side: each then with a runner and a report of its own."""
@@ -134,11 +151,12 @@ class Command:
     def _check(self, target: StoreConfig | Target) -> int:
         if isinstance(target, Target):
             return self._runner.check(target)
-        from .check import Check  # with all that looks closer, which few runs want
+        from .check import Check
+        from .running import rule
 
         self._vault.ask_now([target])
         with self._opener.store(replace(target, readonly=True)) as opened:
-            check = Check({Side.A: opened}, self._runner.identify(), self._report, self._options.full)
+            check = Check({Side.A: opened}, rule(self._runner), self._report, self._options.full)
             return 1 if check.store() else 0
 
     def _apply(self) -> int:
@@ -175,6 +193,8 @@ class Command:
         return worst(codes)
 
     def _answer(self, store: StoreConfig) -> auth.Answer:
+        from . import auth
+
         if not store.server:
             return auth.Answer(store.name)
         self._vault.ask_now([store])

@@ -1,4 +1,7 @@
-"""Where a user's files of each kind lie: configuration, state, cache. Imports next to nothing."""
+"""Where a user's files of each kind lie: configuration, state, cache; and how a small one is written.
+
+Imports next to nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,3 +27,13 @@ def directory(kind: str) -> str:
     home = os.environ.get(f"XDG_{kind.upper()}_HOME", "").strip()
     usual = {"cache": "~/.cache", "config": "~/.config", "state": "~/.local/state"}
     return os.path.join(home or os.path.expanduser(usual[kind]), "mailsync")
+
+
+def put(path: str, text: str) -> None:
+    """Write a file of ASCII anew, for its owner alone; whoever reads it has all of the old or of the new one."""
+    beside = f"{path}.{os.getpid()}"
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="ascii") as file:
+        file.write(text)
+    os.replace(beside, path)

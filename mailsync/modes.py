@@ -27,7 +27,8 @@ from .model import (
 from .msinfo.mailbox import Msinfo
 from .names import Patterns, order
 from .plan import Copy, Delete, SetFlags
-from .report import Compared, Listed, Report, Summary
+from .report import Report, Summary
+from .report.results import Compared, Listed
 from .stores import Store
 
 HERE, REMEMBERED = Side.A, Side.B

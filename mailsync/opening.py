@@ -8,29 +8,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from .chains import Login, Uses
 from .config.values import ChannelConfig, StoreConfig
 from .drivers.contract import Driver
 from .drivers.imap.account import QUIET, Account, Tell
-from .drivers.local import LocalStore
-from .drivers.places import INBOX as LOCAL_INBOX
-from .drivers.places import MH_INBOX, Places
 from .errors import BoxError, StoreError
 from .model import Mailbox
-from .names import Names, Patterns
 from .secrets import Vault, same_account
-from .spec import INBOX, Remote, parse
-from .stores import Store, over, patterns_of
+from .spec import INBOX, Remote, parse, server_part
 
 if TYPE_CHECKING:
+    from .chains import Login, Uses
     from .drivers.imap.store import ImapStore
+    from .drivers.local import LocalStore
+    from .stores import Store
 
 StoreDriver: TypeAlias = "LocalStore | ImapStore"
 
 
 @dataclass(frozen=True, slots=True)
 class Opener:
-    """Opens what one run needs. Nothing of IMAP is imported before a store on a server is opened."""
+    """Opens what one run needs. A kind of store is imported when one is opened, the rest when there is work for it."""
 
     home: str
     environ: Mapping[str, str]
@@ -46,6 +43,8 @@ class Opener:
     def driver(self, config: StoreConfig) -> StoreDriver:
         """What a store is to be worked with. It is reached with the first thing that is asked of it."""
         if not config.server:
+            from .drivers.local import LocalStore
+
             return LocalStore(
                 self.home,
                 patterns=patterns_of(config),
@@ -68,8 +67,12 @@ class Opener:
 
     def over(self, config: StoreConfig, driver: StoreDriver) -> Store:
         """The store that a driver is of, once that has been opened."""
+        from .drivers.local import LocalStore
+        from .names import Names, Patterns
+        from .stores import Store, over
+
         if isinstance(driver, LocalStore):
-            return over(config, driver)
+            return over(config, driver, patterns_of(config))
         config = replace(config, readonly=config.readonly or self.account(config).remote.readonly)
         names = Names(driver.prefix, driver.delimiter, slash_in_level=True, inbox=driver.automatic)
         return Store(config, driver, names, Patterns(driver.patterns, driver.delimiter), driver.patterns)
@@ -82,6 +85,8 @@ class Opener:
         """
         spec = parse(channel.msinfo)
         if not isinstance(spec, Remote):
+            from .drivers.local import LocalStore
+
             local = LocalStore(self.home, patterns=(channel.msinfo,), format="mbox", environ=self.environ)
             with local:
                 yield local, Mailbox(channel.msinfo)
@@ -127,6 +132,8 @@ class Opener:
 
     def uses(self, channel: ChannelConfig, stores: Sequence[StoreConfig]) -> Uses:
         """What a channel, of which these are the stores, will work with. Opens nothing."""
+        from .chains import Uses  # only ever asked for several channels
+
         logins = {_login(store.server, store.tunnel) for store in stores if store.server}
         msinfo, place = parse(channel.msinfo), self.place(channel.msinfo)
         if not isinstance(msinfo, Remote):
@@ -138,6 +145,10 @@ class Opener:
 
     def _paths(self, config: StoreConfig) -> Iterable[str]:
         """Below these lies all mail of a local store."""
+        from .drivers.places import INBOX as LOCAL_INBOX
+        from .drivers.places import MH_INBOX, Places
+        from .names import Patterns
+
         texts = patterns_of(config)
         places = Places(self.home, texts, config.format, self.environ)
         named = [LOCAL_INBOX] if Patterns(texts).matches(LOCAL_INBOX) else []
@@ -150,6 +161,14 @@ class Opener:
 
     def _file(self, name: str) -> str:
         return name and os.path.join(self.home, os.path.expanduser(name))
+
+
+def patterns_of(config: StoreConfig) -> tuple[str, ...]:
+    """The patterns with `ref` before each, as LIST has it (RFC 3501, 6.3.8); without the `{...}` of a server."""
+    ref = config.ref
+    if config.server and ref.startswith("{"):
+        ref = ref.removeprefix(server_part(ref))
+    return tuple("!" + ref + text[1:] if text.startswith("!") else ref + text for text in config.patterns)
 
 
 def _login(server: str, tunnel: str = "") -> Login:

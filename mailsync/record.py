@@ -7,10 +7,10 @@ id.) Is this mailbox the one that was seen last time? What named it then, whatev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from hashlib import blake2b
 from pathlib import Path
 
 from .database import Database, raw
+from .digest import blake2b
 from .model import Boxname, Side, Uid
 
 VERSION = 3

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from . import __version__
-from .directories import directory
+from .directories import directory, put
 from .unchanged import State, state_like
 
 FORMAT = 1
@@ -64,13 +64,8 @@ class Settled:
             return
         what = {"servers": stamp.servers, "told": stamp.told, "hooks": stamp.hooks}
         found = {"key": self._key, "until": until, "paths": paths, **what}
-        beside = f"{self._path}.{os.getpid()}"
         with suppress(OSError):  # the next run finds nothing again
-            os.makedirs(os.path.dirname(beside), 0o700, exist_ok=True)
-            fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(fd, "w", encoding="ascii") as file:
-                json.dump(found, file)
-            os.replace(beside, self._path)
+            put(self._path, json.dumps(found))
 
 
 class Stamp:

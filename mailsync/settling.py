@@ -3,65 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from .config import ChannelConfig, StoreConfig
 from .drivers.contract import Driver, Settles, Sight
-from .model import Side
-from .msinfo.mailbox import Msinfo
+from .model import Mailbox, Side
 from .report import Report
 from .secrets import same_account
 from .settled import Settled, Stamp
 from .spec import Remote, parse
 
+if TYPE_CHECKING:
+    from .msinfo.mailbox import Msinfo
+
 Drivers = Mapping[Side, Driver]
 
 
-@dataclass
 class Settling:
-    """One channel, for one run. What its stores were before the run looked at them, their drivers know."""
+    """One channel, for one run. What its stores were before the run looked at them, their drivers know.
 
-    stamp: Settled
-    channel: ChannelConfig
-    stores: Mapping[Side, StoreConfig]
-    report: Report
-    config: Sight | None  # the file they are from; None: it is no file, or has just been changed
-    hooks: bool  # there are some, to be run whatever is found
-    _last: Stamp | None = field(default=None, init=False)
+    `config`: the file that all this is from; None: it is no file, or has just been changed. `hooks`: there are some, to
+    be run whatever is found.
+    """
+
+    def __init__(
+        self,
+        stamp: Settled,
+        channel: ChannelConfig,
+        stores: Mapping[Side, StoreConfig],
+        report: Report,
+        config: Sight | None,
+        hooks: bool,
+    ) -> None:
+        self._stamp = stamp
+        self._channel = channel
+        self._stores = stores
+        self._report = report
+        self._config = config
+        self._hooks = hooks
+        self._last: Stamp | None = None
 
     def is_sure(self) -> bool:
         """True if nothing on this machine has changed, and nobody else need be asked. What that tells is told then."""
-        self._last = self.stamp.read()
+        self._last = self._stamp.read()
         return self._last is not None and not self._last.servers and self._again(self._last)
 
-    def is_settled(self, drivers: Drivers, msinfo: Msinfo) -> bool:
-        """Likewise, after asking the servers."""
+    def is_settled(self, drivers: Drivers, msinfo: tuple[Driver, Mailbox] | None) -> bool:
+        """Likewise, after asking the servers: `drivers` of the stores that are on one, and `msinfo` if it is."""
         if self._last is None:
             return False
-        asked = [_sight(drivers[side]) for side, store in self.stores.items() if store.server]
-        remote = parse(self.channel.msinfo)
-        if isinstance(remote, Remote):
-            same = same_account(remote, self.stores.values())
-            there = next((drivers[side] for side, store in self.stores.items() if store is same), msinfo.driver)
-            asked.append(_mailbox(there, msinfo))
+        asked = [_sight(drivers[side]) for side, store in self._stores.items() if store.server]
+        if msinfo:
+            own, mailbox = msinfo
+            remote = parse(self._channel.msinfo)
+            same = same_account(remote, self._stores.values()) if isinstance(remote, Remote) else None
+            there = next((drivers[side] for side, store in self._stores.items() if store is same), own)
+            asked.append(_mailbox(there, mailbox))
         return [sight.token for sight in asked if sight] == self._last.servers and self._again(self._last)
 
     def note(self, drivers: Drivers, msinfo: Msinfo, until: float) -> None:
         """The run has found nothing. `until`: when something will have to be done all the same."""
-        away = isinstance(parse(self.channel.msinfo), Remote)
+        away = isinstance(parse(self._channel.msinfo), Remote)
         memory = Sight(token=msinfo.token or "") if away else _sight(msinfo.driver)
-        sights = [self.config, *(_sight(drivers[side]) for side in self.stores), memory]
-        told = self.report.told()
+        sights = [self._config, *(_sight(drivers[side]) for side in self._stores), memory]
+        told = self._report.told()
         if told is None or not all(sight and (sight.paths or sight.token) for sight in sights):
             return
         known = [sight for sight in sights if sight]
         paths = dict(chain.from_iterable(sight.paths.items() for sight in known))
         if all(paths[path] == found for sight in known for path, found in sight.paths.items()):
-            self.stamp.write(Stamp([sight.token for sight in known if sight.token], told, self.hooks), paths, until)
+            self._stamp.write(Stamp([sight.token for sight in known if sight.token], told, self._hooks), paths, until)
 
     def _again(self, stamp: Stamp) -> bool:
-        self.report.say(stamp.told)
+        self._report.say(stamp.told)
         return True
 
 
@@ -69,6 +84,6 @@ def _sight(driver: Driver) -> Sight | None:
     return driver.sight() if isinstance(driver, Settles) else None
 
 
-def _mailbox(driver: Driver, msinfo: Msinfo) -> Sight | None:
-    info = driver.find(msinfo.mailbox)
+def _mailbox(driver: Driver, mailbox: Mailbox) -> Sight | None:
+    info = driver.find(mailbox)
     return Sight(token=info.token) if info and info.token else None

@@ -14,7 +14,6 @@ from .errors import BoxError, StoreError
 from .mapping import MappedNames, NoPartner, Renaming
 from .model import BoxInfo, Boxname, Failure, Identify, Listing, Mailbox
 from .names import BadName, Names, Patterns, is_inbox
-from .spec import server_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +152,6 @@ class Store:
             yield box
 
 
-def over(config: StoreConfig, driver: Driver) -> Store:
-    """A store over a driver of this machine that is open."""
-    texts = patterns_of(config)
+def over(config: StoreConfig, driver: Driver, texts: Sequence[str]) -> Store:
+    """A store over a driver of this machine that is open. `texts`: of the patterns."""
     return Store(config, driver, Names(config.prefix, driver.delimiter), Patterns(texts, driver.delimiter), texts)
-
-
-def patterns_of(config: StoreConfig) -> tuple[str, ...]:
-    """The patterns with `ref` before each, as LIST has it (RFC 3501, 6.3.8); without the `{...}` of a server."""
-    ref = config.ref
-    if config.server and ref.startswith("{"):
-        ref = ref.removeprefix(server_part(ref))
-    return tuple("!" + ref + text[1:] if text.startswith("!") else ref + text for text in config.patterns)

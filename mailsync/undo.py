@@ -10,7 +10,8 @@ from .errors import BoxError
 from .kept import KeptRun, Record
 from .model import DELETED, NONE, Failure, FlagChange, Identify, Listing, Mailbox, MessageId, Side, Uid
 from .moving import leaves, put
-from .report import Report, Restored, Summary
+from .report import Report, Summary
+from .report.results import Restored
 from .stores import Store
 
 

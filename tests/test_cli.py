@@ -458,7 +458,7 @@ def test_1_when_a_store_to_list_has_a_mailbox_that_cannot_be_read(mails: Path) -
 
 
 def test_1_and_one_line_for_a_bug(mails: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailsync.runner.Channel", None)
+    monkeypatch.setattr("mailsync.running.Channel", None)
 
     ran = run("mail")
 
@@ -467,7 +467,7 @@ def test_1_and_one_line_for_a_bug(mails: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_traceback_of_a_bug_with_debug(mails: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailsync.runner.Channel", None)
+    monkeypatch.setattr("mailsync.running.Channel", None)
 
     ran = run("-d", "mail")
 

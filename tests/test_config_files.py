@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailsync.config import ChannelConfig, Config, Deletion, MaxDelete, Secret, StoreConfig, files, grammar
+from mailsync.config import ChannelConfig, Config, Deletion, MaxDelete, Secret, StoreConfig, files, grammar, shown
 from mailsync.errors import ConfigError
 from mailsync.model import Duplicates, Side
 
@@ -202,7 +202,7 @@ def test_dump_shows_what_differs_from_the_defaults_and_no_password() -> None:
         '\tpre_sync "a b"\n\tpost_sync c\n\ton_change d\n}\n'
         '\ngroup "a group" { c d }\n\ngroup all { c d }\n'
     )
-    assert expected == files.dump(config)
+    assert expected == shown.dump(config)
 
 
 WORDS = st.text(max_size=12) | st.text('ab \\"{}#\n\t\r\x0b!', max_size=8)
@@ -282,6 +282,6 @@ def configs(draw: st.DrawFn) -> Config:
 
 @given(configs())
 def test_what_is_dumped_is_read_as_the_same(config: Config) -> None:
-    actual = grammar.parse(files.dump(config), "F")
+    actual = grammar.parse(shown.dump(config), "F")
 
     assert (config.stores, config.channels, config.groups) == (actual.stores, actual.channels, actual.groups)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mailsync import config
+from mailsync.config import shown
 from mailsync.identity import examine, identify
 
 from .samples import DEMO, ROOT, demo, new_home, shell
@@ -127,7 +128,7 @@ def test_example_configuration_is_understood() -> None:
 
 
 def test_demo_configuration_has_nothing_that_the_original_does_not_know() -> None:
-    lines = config.dump(config.load(str(ROOT / "examples/demo.conf"))).splitlines()
+    lines = shown.dump(config.load(str(ROOT / "examples/demo.conf"))).splitlines()
 
     assert {"pat", "prefix", "msinfo"} == {line.split()[0] for line in lines if line.startswith("\t")}
 

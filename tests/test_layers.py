@@ -14,7 +14,7 @@ PURE = {
     "across", "addresses", "chains", "mapping", "findings", "inspection",
     "differ", "errors", "groups", "guard", "header", "identity", "model", "names", "plan", "remember",
     "spec", "wording", "config.blocks", "config.grammar", "config.keys", "config.meaning", "config.rings",
-    "config.sense", "config.source", "config.values",
+    "config.sense", "config.shown", "config.source", "config.values",
     "drivers.contract", "drivers.flags", "drivers.mboxtext", "drivers.memory", "msinfo.text", "outstanding",
     "drivers.imap.account", "drivers.imap.answers", "drivers.imap.providers", "drivers.imap.sasl", "drivers.imap.scram",
     "drivers.imap.sets", "drivers.imap.tokens", "drivers.imap.utf7", "report.printable", "spelling",
@@ -31,7 +31,7 @@ LAYERS = [
     {"cli"},
     {"command"},
     {"several"},
-    {"runner"},
+    {"runner", "running"},
     {"channel", "check", "modes", "attempts", "undo"},
     {"planner", "apply", "foresight", "removal", "moving", "copying", "waiting", "review"},
     {"planfile"},
@@ -39,6 +39,7 @@ LAYERS = [
     {"arguments", "report", "look"},
     {"opening", "auth"},
     {"stores", "state", "secrets", "hooks", "record"},
+    {"runlock"},
     {"msinfo", "ledger", "kept"},
     {"cache"},
     {"drivers"},
@@ -50,7 +51,7 @@ LAYERS = [
     {"header"},
     {"addresses"},
     {"model", "errors", "wording", "stopping", "out", "settled"},
-    {"unchanged", "directories", "database", "__init__"},
+    {"unchanged", "directories", "database", "digest", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

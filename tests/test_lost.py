@@ -44,7 +44,8 @@ from mailsync.model import (
 from mailsync.outstanding import Outstanding
 from mailsync.plan import BoxPlan, Change, Copy, Done, Failed, Item
 from mailsync.planner import Options
-from mailsync.report import BoxResult, Summary
+from mailsync.report import Summary
+from mailsync.report.results import BoxResult
 
 from .mail import MSGID
 from .test_laws import FREELY, SCENARIOS, Laws, Scenario, told

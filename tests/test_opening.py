@@ -6,10 +6,9 @@ import pytest
 
 from mailsync.config import StoreConfig
 from mailsync.drivers.imap.account import Account
-from mailsync.opening import Opener
+from mailsync.opening import Opener, patterns_of
 from mailsync.secrets import Vault
 from mailsync.spec import Remote
-from mailsync.stores import patterns_of
 
 OPENER = Opener("/home/jane", {}, Vault("/home/jane"))
 

@@ -31,7 +31,8 @@ from mailsync.model import FLAGGED, NONE, SEEN, Boxname, Entry, Failure, Holds, 
 from mailsync.plan import BoxPlan, Change, Copy, Delete, Held, Near, Plan, Rename, SetFlags, Step, Why
 from mailsync.planfile import Asked, Written
 from mailsync.planner import Options
-from mailsync.state import ledger_file, run_lock
+from mailsync.runlock import run_lock
+from mailsync.state import ledger_file
 from mailsync.stores import over
 
 from . import old, scenario, test_golden, test_imap_scenario
@@ -1040,7 +1041,7 @@ NOTHING_ASKED = Asked()
 
 
 def describe(plan: Plan, asked: Asked = NOTHING_ASKED) -> dict[str, Any]:
-    stores = {side: over(StoreConfig(side.value, patterns=("*",)), World().drivers[side]) for side in Side}
+    stores = {side: over(StoreConfig(side.value), World().drivers[side], ["*"]) for side in Side}
     return planfile.described(plan, AB, stores, asked, "digest")
 
 

@@ -40,8 +40,9 @@ from mailsync.msinfo.mailbox import Msinfo
 from mailsync.plan import BoxDone, Done
 from mailsync.planner import Options
 from mailsync.removal import KEEP_DAYS, removals_of
-from mailsync.report import BoxResult, Report
+from mailsync.report import Report
 from mailsync.report.jsonlines import JsonLines
+from mailsync.report.results import BoxResult
 from mailsync.stores import Store, over
 
 
@@ -331,7 +332,7 @@ class World:
             prefix, server = self.prefix[side], "{server}" if side in self.servers else ""
             config = StoreConfig(side.value, server, "", (f"{prefix}*",), prefix, delete=self.deletion[side])
             hidden = {(mailbox, uid) for on, mailbox, uid in self.unreadable if on is side}
-            return over(config, Cut(self.drivers[side], switch, hidden))
+            return over(config, Cut(self.drivers[side], switch, hidden), config.patterns)
 
         return {Side.A: store(Side.A), Side.B: store(Side.B).mapped(self.pairs)}
 

@@ -1,20 +1,17 @@
-"""Where the configuration lies, whether it may be read by others, and how it is shown."""
+"""Where the configuration lies, whether it may be read by others, and whether it need be parsed."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import stat
-from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from ..directories import directory
 from ..errors import ConfigError
-from ..unchanged import State, state_of
+from ..unchanged import State, lasting, state_of
 from ..wording import quoted
-from . import grammar
-from .keys import CHANNEL, STORE, Setting, default_ref
-from .source import written
+from . import kept
 from .values import ChannelConfig, Config, StoreConfig
 
 MOST_BYTES = 10_000_000
@@ -61,37 +58,46 @@ def load(path: str) -> Config:
         raise ConfigError(
             f"{path}: the configuration cannot be read: {err.strerror or err}", hint="Another is named with -f FILE."
         ) from err
-    config = grammar.parse(text, path)
+    known = kept.recall(path, found, text) if found else None
+    config = known or parse(text, path)
     if mode is not None and mode & 0o066 and (owner := _with_password(config)):
+        import shlex
+
         raise ConfigError(
             f"{path}: holds the password of {quoted(owner.name)}, and others can read or write it (mode {mode:04o})",
             hint=f"Run: chmod 600 {shlex.quote(path)}",
         )
-    return replace(config, state=found)
+    return replace(config, state=found, kept=known is not None)
 
 
-def dump(config: Config) -> str:
-    """What was understood, as a configuration: only what differs from the defaults, passwords as '***'."""
-    stores = (_block(f"store {written(s.name)}", _lines(STORE, s, _bare_store(s))) for s in config.stores.values())
-    channels = (
-        _block(f"channel {' '.join(map(written, (c.name, c.a, c.b)))}", _lines(CHANNEL, c, _bare_channel(c)))
-        for c in config.channels.values()
-    )
-    groups = (
-        f"group {written(name)} {{ {' '.join(map(written, all_of))} }}\n" for name, all_of in config.groups.items()
-    )
-    return "\n".join((*stores, *channels, *groups))
+def parse(text: str, filename: str) -> Config:
+    """A whole file, or ConfigError with every fault."""
+    from . import grammar  # most runs find what an earlier one has understood
+
+    return grammar.parse(text, filename)
+
+
+def keep(config: Config) -> None:
+    """Let later runs go by what was understood here, as long as the file is as it is."""
+    if config.state is None or config.kept:
+        return
+    with suppress(OSError, ConfigError):
+        text, _, found = _read(config.filename)
+        if found == config.state:
+            kept.keep(config, found, text)
 
 
 def _read(path: str) -> tuple[str, int | None, State | None]:
-    """The text; the permissions and the state of what is a file."""
+    """The text; the permissions of what is a file; and its state, if any change after this reading will change that."""
     with open(path, "rb", opener=_opener) as file:
         found = os.fstat(file.fileno())
+        is_file = stat.S_ISREG(found.st_mode)
+        state = state_of(found) if is_file and lasting(state_of(found)) else None  # before it is read
         data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise ConfigError(f"{path}: more than {MOST_BYTES:,} bytes, expected a configuration file")
-    text, is_file = data.decode("utf-8-sig", "surrogateescape"), stat.S_ISREG(found.st_mode)
-    return text, stat.S_IMODE(found.st_mode) if is_file else None, state_of(found) if is_file else None
+    text = data.decode("utf-8-sig", "surrogateescape")
+    return text, stat.S_IMODE(found.st_mode) if is_file else None, state
 
 
 def _opener(path: str, flags: int) -> int:
@@ -106,26 +112,3 @@ def _opener(path: str, flags: int) -> int:
 def _with_password(config: Config) -> StoreConfig | ChannelConfig | None:
     blocks: tuple[StoreConfig | ChannelConfig, ...] = (*config.stores.values(), *config.channels.values())
     return next((block for block in blocks if block.passwd is not None), None)
-
-
-def _bare_store(store: StoreConfig) -> StoreConfig:
-    return StoreConfig(store.name, ref=default_ref(store.server))
-
-
-def _bare_channel(channel: ChannelConfig) -> ChannelConfig:
-    return ChannelConfig(channel.name, channel.a, channel.b, msinfo="")
-
-
-def _block(head: str, lines: Iterator[str]) -> str:
-    return "".join((f"{head} {{\n", *lines, "}\n"))
-
-
-def _lines(
-    table: Mapping[str, Setting], block: StoreConfig | ChannelConfig, bare: StoreConfig | ChannelConfig
-) -> Iterator[str]:
-    for setting in table.values():
-        value = getattr(block, setting.field)
-        if value != getattr(bare, setting.field):
-            for one in value if setting.adds_up else (value,):
-                words = one if setting.takes > 1 else (one,)
-                yield f"\t{' '.join((setting.key, *(written(setting.write(word)) for word in words)))}\n"

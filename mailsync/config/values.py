@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from typing import TYPE_CHECKING
 
 from ..model import Duplicates, Side
-from ..unchanged import State
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from ..unchanged import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +138,5 @@ class Config:
     channels: Mapping[str, ChannelConfig]
     warnings: tuple[str, ...] = ()  # each with file, line and column
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # channels, those of groups in groups, too
-    state: State | None = field(default=None, compare=False)  # of the file when it was read; None: it was no file
+    state: State | None = field(default=None, compare=False)  # of the file; None: it is none, or was just changed
+    kept: bool = field(default=False, compare=False)  # an earlier run has understood it

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
+from ..digest import blake2b
 from ..drivers.contract import Driver, Wanted
 from ..drivers.memory import Bytes
 from ..errors import BoxError, Lost, MsinfoError

@@ -13,7 +13,8 @@ from ..header import address, decoded, first
 from ..model import Boxname, Failure, Head, Side
 from ..out import Out
 from ..plan import BoxDone, Copy, Delete, Done, Failed, SetFlags, Step
-from . import BoxResult, Compared, Ended, Heads, Listed, MassDeletion, Restored, Summary, in_words, traced
+from . import Ended, Heads, Summary, traced
+from .results import BoxResult, Compared, Listed, MassDeletion, Restored, in_words
 
 if TYPE_CHECKING:
     from .turns import Post, Turns, Voice

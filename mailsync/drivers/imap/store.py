@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from hashlib import blake2b
 from typing import Self
 
 from ... import stopping
+from ...digest import blake2b
 from ...errors import BoxError, Lost
 from ...model import BoxInfo, Failure, Holds, Identify, Listing, Mailbox, Token
 from ...names import Patterns, is_inbox
