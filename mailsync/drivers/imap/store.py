@@ -160,6 +160,7 @@ class ImapStore:
 
     def foresee(self, coming: Sequence[Coming]) -> None:
         self._ahead.expect(coming)
+        self._reach.expect(sum(one.size for one in coming))
 
     def create(self, mailbox: Mailbox) -> None:
         made, is_there = self._create(mailbox)
