@@ -113,6 +113,7 @@ class Opener:
             key=self._file(config.key),
             ca=self._file(config.ca),
             pin=config.pin,
+            compress=config.compress,
             timeout=config.timeout,
         )
 

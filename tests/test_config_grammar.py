@@ -42,7 +42,7 @@ def test_store_with_all_settings() -> None:
         "server {h/user=u}INBOX. ref {h}x pat a pat !b prefix p passwd w "
         "format maildir++ create no fsync no readonly yes delete trash:Bin "
         'user_cmd "pass u" passwd_cmd p token_cmd t keyring yes tunnel "ssh h imapd" subscribed yes '
-        f"cert c.pem key k.pem ca ~/ca pin {PIN.upper()} timeout 5"
+        f"cert c.pem key k.pem ca ~/ca pin {PIN.upper()} compress yes timeout 5"
     )
 
     expected = StoreConfig(
@@ -67,6 +67,7 @@ def test_store_with_all_settings() -> None:
         key="k.pem",
         ca="~/ca",
         pin=PIN,
+        compress="yes",
         timeout=5,
     )
     assert expected == actual
@@ -190,6 +191,7 @@ def test_channel_says_on_which_sides_mailboxes_are_made(word: str, expected: set
     ("settings", "expected"),
     [
         ("passwd_cmd p", "'passwd_cmd' does nothing without a 'server'"),
+        ("compress no", "'compress' does nothing without a 'server'"),
         ("timeout 9", "'timeout' does nothing without a 'server'"),
         ("readonly yes delete mark", "'delete' does nothing, because the store is read only"),
         ("server {h/readonly} delete mark", "'delete' does nothing, because the store is read only"),
@@ -523,6 +525,11 @@ BAD = {
         "store a { server {h} pin ab:cd }",
         "F:1:26: found 'ab:cd', expected the SHA-256 fingerprint of a certificate: 64 hexadecimal digits, with or"
         " without colons\nstore a { server {h} pin ab:cd }\n                         ^",
+    ),
+    "compression that is none": (
+        "store a { server {h} compress deflate }",
+        "F:1:31: found 'deflate', expected auto, yes or no\n"
+        "store a { server {h} compress deflate }\n                              ^",
     ),
     "no time at all": (
         "store a { server {h} timeout 0 }",

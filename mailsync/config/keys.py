@@ -188,6 +188,7 @@ STORE = _table(
     Setting("key", "key", str),
     Setting("ca", "ca", str),
     Setting("pin", "pin", _fingerprint),
+    Setting("compress", "compress", _one_of("auto", "yes", "no")),
     Setting("timeout", "timeout", _seconds),
 )
 CHANNEL = _table(

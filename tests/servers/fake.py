@@ -334,6 +334,8 @@ class FakeServer:
                 case Swallow():
                     raise Closed
         wire.send(b"".join(answer))
+        if session.compressing:
+            wire.compress()
 
 
 def _bye(text: str) -> bytes:

@@ -75,6 +75,7 @@ class Session:
         self._read_only = False
         self._told_at = (0, 0)  # MODSEQ and UIDNEXT of the box when all was told
         self.over = False
+        self.compressing = False  # from the next answer on
 
     def greet(self) -> list[bytes]:
         if self._server.preauth:
@@ -216,6 +217,13 @@ class Session:
 
     def _do_id(self, arguments: Arguments, by_uid: bool) -> Iterator[bytes]:
         yield b'* ID ("name" "fake")\r\n'
+
+    def _do_compress(self, arguments: Arguments, by_uid: bool) -> Iterator[bytes]:
+        self._need("COMPRESS=DEFLATE")
+        if arguments.word() != b"DEFLATE" or self.compressing:
+            raise No(b"[COMPRESSIONACTIVE] once and for all" if self.compressing else b"unknown")
+        self.compressing = True
+        yield from ()
 
     # ---- logging in --------------------------------------------------------------------------------------------------
 

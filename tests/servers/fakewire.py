@@ -9,6 +9,7 @@ import struct
 import termios
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -65,6 +66,12 @@ class Wire:
     _buffer: bytearray = field(default_factory=bytearray)
     _answered: bool = False  # something was sent since the last bytes came
     _early: int = 0  # bytes not read yet, but here before the last answer was sent
+    _packer: zlib._Compress | None = None
+    _unpacker: zlib._Decompress | None = None
+
+    def compress(self) -> None:
+        if self._packer is None:
+            self._packer, self._unpacker = zlib.compressobj(wbits=-15), zlib.decompressobj(-15)
 
     def line(self) -> bytes:
         """The next line without its line end."""
@@ -89,6 +96,8 @@ class Wire:
         if not self._answered:
             self._early = self._settled()
             self._answered = True
+        if self._packer:
+            data = self._packer.compress(data) + self._packer.flush(zlib.Z_SYNC_FLUSH)
         step = self.split or len(data)
         try:
             for at in range(0, len(data), step):
@@ -119,7 +128,7 @@ class Wire:
             raise Closed from err
         if not piece:
             raise Closed
-        self._buffer += piece
+        self._buffer += self._unpacker.decompress(piece) if self._unpacker else piece
         with self.tally.lock:
             self.tally.received += len(piece)
             if self._answered and len(piece) > self._early:

@@ -20,6 +20,7 @@ class Account:
     ca: str = ""  # PEM file of authorities that count instead of the system's
     pin: str = ""  # SHA-256 of the server's certificate, hexadecimal: it alone is trusted
     timeout: float = 60.0  # seconds without a byte, after which a connection counts as lost
+    compress: str = "auto"  # auto, yes, no: what is sent and received, where the server can
 
     @property
     def host(self) -> str:

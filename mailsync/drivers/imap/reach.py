@@ -11,9 +11,11 @@ from . import answers
 from .account import QUIET, Account, Secrets, Tell
 from .dial import Busy, dial
 from .tokens import Response, Status
-from .wire import Connection
+from .wire import DEFLATE, Connection
 
 WAITS = (1.0, 5.0, 20.0, 60.0)  # seconds before each further try to reach a server that was there before
+FAR = 0.015  # seconds of a round trip; on shorter ways bytes come faster than servers compress them
+MUCH = 128 * 1024  # bytes; to compress less saves no more time than the round trip that it takes to agree on it
 TRIES = 3  # for the same thing, while the connection breaks each time
 
 T = TypeVar("T")
@@ -34,15 +36,24 @@ class Reach:
         self.account = account
         self._secrets, self._tell, self._fresh, self._sleep = secrets, tell, fresh, sleep
         self._connection: Connection | None = None
+        self._coming = 0  # bytes that are surely to come
+        self._breaks = False  # the last connection was compressed, and broke
 
     def connection(self) -> Connection:
         """One that works, with nothing left to read on it. StoreError if there is none to be had."""
         if self._connection is None or self._connection.lost:
             again = self._connection is not None
+            self._breaks = self._breaks or (self._connection is not None and self._connection.compressed)
             self._connection = None
             self._connection = self._connected(again)
         self._connection.settle()
+        if self._is_to_compress(self._connection):
+            self._connection.compress()
         return self._connection
+
+    def expect(self, size: int) -> None:
+        """So many bytes are to be fetched."""
+        self._coming = size
 
     def end(self) -> None:
         """Log out."""
@@ -83,6 +94,14 @@ class Reach:
             return end, told
 
         return self.healed(act)
+
+    def _is_to_compress(self, conn: Connection) -> bool:
+        if not conn.has(DEFLATE):
+            return False
+        if self.account.compress == "auto":
+            far = conn.round_trip > FAR and not self.account.tunnel  # which mostly is ssh, and compresses if it should
+            return far and conn.traffic + self._coming > MUCH and not self._breaks
+        return self.account.compress == "yes"
 
     def _connected(self, again: bool) -> Connection:
         tries = 1

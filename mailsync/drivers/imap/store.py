@@ -165,6 +165,7 @@ class ImapStore:
 
     def foresee(self, coming: Sequence[Coming]) -> None:
         self._ahead.expect(coming)
+        self._reach.expect(sum(one.size for one in coming))
 
     def create_all(self, mailboxes: Sequence[Mailbox]) -> Collection[Mailbox]:
         made = together(self._reach, self._naming, mailboxes, self._tell)

@@ -18,6 +18,8 @@ from ...errors import Lost
 if TYPE_CHECKING:
     import ssl
 
+    from .deflate import Deflated
+
 BUFFER = 256 * 1024  # bytes; more would not stay in the processor's cache
 ROOM = 16 * 1024  # less than this is not worth a call
 MAX_LINE = 16 * 1024 * 1024  # bytes; a server that sends more without a line end is broken, or means harm
@@ -28,6 +30,7 @@ class Stream:
 
     def __init__(self, sock: socket.socket, timeout: float) -> None:
         self._sock = sock
+        self._through: socket.socket | Deflated = sock  # what is to be sent and received passes here
         self._tls: ssl.SSLSocket | None = None
         self._full: tuple[type[OSError], ...] = (BlockingIOError,)  # nothing goes out now
         self._hungry: tuple[type[OSError], ...] = ()  # TLS must read before anything goes out
@@ -35,7 +38,7 @@ class Stream:
         self._buffer = bytearray(BUFFER)
         self._view = memoryview(self._buffer)
         self._at = self._end = 0  # what was received, and not read, lies between them
-        self.received = 0  # bytes in all
+        self.traffic = 0  # bytes both ways
         self._ended = ""  # why nothing more comes in
         sock.setblocking(False)
         self._is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_QUICKACK")
@@ -60,7 +63,7 @@ class Stream:
             self.close()
             raise Lost("the server sent data between STARTTLS and TLS")
         sock = context.wrap_socket(self._sock, server_hostname=hostname, do_handshake_on_connect=False)
-        self._sock = self._tls = sock
+        self._sock = self._through = self._tls = sock
         self._full, self._hungry = (BlockingIOError, SSLWantWriteError), (SSLWantReadError,)
         while True:
             try:
@@ -73,14 +76,22 @@ class Stream:
             if not stopping.poll(sock, events, self.timeout):
                 raise TimeoutError
 
+    def deflate(self) -> None:
+        """All is compressed from here on, both ways (RFC 4978). What is received already, and not read, is so, too."""
+        from .deflate import Deflated  # with zlib
+
+        early = self.whole(self._end - self._at)
+        self._through = Deflated(self._sock, early)
+
     def send(self, data: bytes) -> None:
         """All of it is given to the system when this returns."""
         if self._ended:
             raise Lost(f"the connection broke: {self._ended}")
         left = memoryview(data)
+        self.traffic += len(data)
         while left:
             try:
-                left = left[self._sock.send(left) :]
+                left = left[self._through.send(left) :]
             except self._full:
                 if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN and not self._ended:
                     self._receive()
@@ -141,7 +152,7 @@ class Stream:
             raise Lost(f"the connection broke: {self._ended}")
         self._make_room(wanted)
         try:
-            count = self._sock.recv_into(self._view[self._end :])
+            count = self._through.recv_into(self._view[self._end :])
         except (*self._full, *self._hungry):
             return False
         except OSError as err:
@@ -151,7 +162,7 @@ class Stream:
             self._ended = "the server closed it"
             raise Lost(f"the connection broke: {self._ended}")
         self._end += count
-        self.received += count
+        self.traffic += count
         return True
 
     def _make_room(self, wanted: int) -> None:

@@ -6,6 +6,8 @@ is handed to whoever reads, who must not take it for an answer. Any fault is `Lo
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -30,6 +32,7 @@ from .tokens import (
     status,
 )
 
+DEFLATE = "COMPRESS=DEFLATE"
 SHOWN = 2000  # bytes of a line that -di shows
 
 
@@ -57,6 +60,14 @@ class Connection:
         self._waiting: dict[bytes, None] = {}  # tags whose answers were not read yet, in order
         self._results: dict[bytes, Status] = {}
         self._bye = ""
+        self.round_trip = math.inf  # seconds that the quickest answer took
+        self._asked: tuple[bytes, float] | None = None  # the tag of a command, and when it was sent
+        self.compressed = False  # or was to be, when the connection broke
+
+    @property
+    def traffic(self) -> int:
+        """Bytes both ways since it was connected."""
+        return self._wire.traffic
 
     @property
     def lost(self) -> bool:
@@ -72,6 +83,8 @@ class Connection:
         """Send them all at once; their tags."""
         tags = [self.client.next_tag() for _ in commands]
         self.push(b"".join(b"%s %s\r\n" % pair for pair in zip(tags, commands, strict=True)))
+        if tags and not self._waiting:
+            self._asked = tags[0], time.monotonic()
         self._waiting.update(dict.fromkeys(tags))
         return tags
 
@@ -133,6 +146,17 @@ class Connection:
             if self._read().tag == b"+":
                 return True
         return False
+
+    def compress(self) -> None:
+        """All that is said from here on (RFC 4978), if the server agrees. Nothing may be outstanding."""
+        self.compressed = True
+        end, _ = self.execute(b"COMPRESS DEFLATE")
+        self.caps -= {DEFLATE}
+        if end.ok:
+            self._wire.deflate()
+        else:
+            self.compressed = False
+            self.tell.odd(f"the server does not compress, as it offers: {end}")
 
     def settle(self) -> None:
         """Read and drop what nobody waited for, so that the next answer is that of the next command."""
@@ -201,6 +225,8 @@ class Connection:
         """The one that begins with this line."""
         found = response([line] if is_words(line) else self._parts(line))
         if found.tag in self._waiting:
+            if self._asked and self._asked[0] == found.tag:
+                self.round_trip = min(self.round_trip, time.monotonic() - self._asked[1])
             self._results[found.tag] = ending(found)
             del self._waiting[found.tag]
         elif found.tag == b"*" and found.kind == b"BYE":
