@@ -1139,7 +1139,7 @@ class Dialled:
         self.tags += 1
         return b"T%d" % self.tags
 
-    def end(self) -> None:
+    def end(self, *, wait: bool = True) -> None:
         self.wire.close()
 
     drop = end

@@ -165,7 +165,7 @@ class Spoken:
     def next_tag(self) -> bytes:
         return b"A1"
 
-    def end(self) -> None:
+    def end(self, *, wait: bool = True) -> None:
         self.wire.close()
 
     drop = end

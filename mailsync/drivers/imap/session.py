@@ -71,11 +71,17 @@ class Client:
 
         return Handed(self.session, self.caps)
 
-    def end(self) -> None:
-        """Log out and close. Nothing that goes wrong now matters."""
+    def end(self, *, wait: bool = True) -> None:
+        """Log out and close. Nothing that goes wrong now matters.
+
+        `wait` for the farewell: some servers write only then what was changed.
+        """
         self.wire.timeout = min(self.wire.timeout, FAREWELL)
         with contextlib.suppress(Lost, StoreError):
-            self.session.ask(b"LOGOUT")
+            if wait:
+                self.session.ask(b"LOGOUT")
+            else:
+                self.session.write(line := b"%s LOGOUT\r\n" % self.next_tag(), line)
         self.session.close()
 
     def drop(self) -> None:

@@ -43,7 +43,7 @@ class Dialled(Protocol):
     caps: frozenset[str]
 
     def next_tag(self) -> bytes: ...
-    def end(self) -> None: ...
+    def end(self, *, wait: bool = True) -> None: ...
     def drop(self) -> None: ...
 
 
@@ -55,6 +55,7 @@ class Connection:
         self._sleep = sleep
         self.caps = client.caps
         self.enabled: set[str] = set()
+        self.opened = False  # a mailbox was
         self.tell = tell
         self._wire = client.wire
         self._waiting: dict[bytes, None] = {}  # tags whose answers were not read yet, in order
@@ -177,7 +178,7 @@ class Connection:
         if self._waiting or self.lost:
             self.client.drop()
         else:
-            self.client.end()
+            self.client.end(wait=self.opened)
 
     def drop(self) -> None:
         self._wire.close()
