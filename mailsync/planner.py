@@ -110,12 +110,10 @@ class Planner:
         left_out = {name: why.why for name, why, c in unseen if name in c.strays}
         left_out |= {n: why for c in contents.values() for n, why in c.unwanted.items() if self._is_chosen(n)}
         todo: dict[Boxname, frozenset[Side]] = {}
-        chosen = self._chosen(_in_order(contents, memory))
+        chosen = {name: _sides(name, contents) for name in self._chosen(_in_order(contents, memory))}
+        chosen = {name: on for name, on in chosen.items() if on or name in memory}
         asked = {s: self.stores[s].asked(name for name in chosen if name not in contents[s].boxes) for s in Side}
-        for boxname in chosen:
-            on = frozenset(s for s in Side if (info := contents[s].boxes.get(boxname)) and info.selectable)
-            if not on and boxname not in memory:
-                continue
+        for boxname, on in chosen.items():
             try:
                 unwanted = self._unwanted(boxname, contents)
                 if unwanted:
@@ -380,6 +378,11 @@ def _quiet(plan: BoxPlan, side: Side, case: Case) -> Quiet:
 
 def _busy(plan: BoxPlan, side: Side) -> frozenset[Uid]:
     return frozenset(entry.uid for change in plan.changes for item in change.items if (entry := item.on(side)))
+
+
+def _sides(boxname: Boxname, contents: Mapping[Side, Contents]) -> frozenset[Side]:
+    """Where it is a mailbox."""
+    return frozenset(side for side in Side if (info := contents[side].boxes.get(boxname)) and info.selectable)
 
 
 def _in_order(contents: Mapping[Side, Contents], memory: Memory) -> list[Boxname]:
