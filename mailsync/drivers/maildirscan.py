@@ -61,7 +61,7 @@ class Names:
         """All that are in use, with or without a meaning."""
         return {c for where in self.where.values() for c in split_name(where).letters}
 
-    def _scan(self) -> None:
+    def _scan(self) -> dict[Uid, str]:
         self.where, self.links, self.twins = {}, {}, {}
         where = self.where
         separators = set()
@@ -79,6 +79,7 @@ class Names:
                     else:
                         where[uid] = f"{part}/{name}"
         self.separator = next((s for s in (":2,", ";2,", "!2,") if s in separators), ":2,")
+        return where
 
     def _met_again(self, uid: Uid, where: str) -> None:
         """Two names with one unique part: most often one file, moved while the directories were read."""
