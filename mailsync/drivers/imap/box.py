@@ -9,13 +9,13 @@ from ...model import Appended, Failure, FlagChange, Flags, Message, Uid
 from ..contract import Box
 from ..delivery import removed
 from . import changes
-from .append import Appender
+from .append import BATCH, Appender
 from .reading import OpenBox
 from .tokens import fetched
 from .transfer import Transfer, Transferred
 from .wire import Connection, fetches
 
-TRIED = 100  # messages that are appended at least before one looks whether they have their flags
+TRIED = BATCH  # messages that are appended at least before one looks whether they have their flags
 
 
 class ServerBox(OpenBox):
