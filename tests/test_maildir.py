@@ -17,7 +17,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailsync.drivers import files
 from mailsync.drivers.formats import Local
 from mailsync.drivers.maildir import Maildir
 from mailsync.drivers.maildiropen import OpenMaildir
@@ -127,12 +126,6 @@ def set_flags(box: Local, *changes: FlagChange) -> list[Uid | Failure]:
 def expunge(box: Local, *uids: str) -> list[Uid | Failure]:
     with box.open(write=True) as opened:
         return list(opened.expunge([Uid(uid) for uid in uids]))
-
-
-@pytest.fixture
-def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No other program works here, so nobody need wait for the clock to tell its changes from ours."""
-    monkeypatch.setattr(files, "TICK", 0)
 
 
 @pytest.fixture
@@ -305,7 +298,6 @@ holdable = st.frozensets(st.sampled_from([*sorted(SYSTEM), "$Forwarded", "Work",
 dates = st.integers(0, 2**31 - 1)
 
 
-@pytest.mark.usefixtures("undisturbed")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(messages=st.lists(st.tuples(bodies, holdable, dates), min_size=1, max_size=3))
 def test_what_is_appended_is_fetched_to_the_byte(tmp_path: Path, messages: list[tuple[bytes, Flags, int]]) -> None:
@@ -414,7 +406,6 @@ def test_write_is_refused_where_there_is_no_maildir(tmp_path: Path) -> None:
 # ---- flags -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("undisturbed")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(start=holdable, changes=st.lists(st.tuples(holdable, holdable), max_size=4))
 def test_flags_after_changes_are_what_a_model_says(

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailsync.drivers import files
 from mailsync.drivers.mh import Mh, profile_path
 from mailsync.errors import BoxError
 from mailsync.model import (
@@ -39,12 +38,6 @@ from .test_files import fast_directory
 from .test_maildir import ById, append, bodies, dates, expunge, fetched, gone, ids, mail, set_flags
 
 NAME = Mailbox("box")
-
-
-@pytest.fixture
-def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No other program works here, so nobody need wait for the clock to tell its changes from ours."""
-    monkeypatch.setattr(files, "TICK", 0)
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +178,6 @@ def test_reading_changes_nothing_not_even_access_times(box: Mh, path: Path) -> N
 holdable = st.frozensets(st.sampled_from([*sorted(SYSTEM), "$Forwarded", "Work", "unseen", "x y"]))
 
 
-@pytest.mark.usefixtures("undisturbed")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(messages=st.lists(st.tuples(bodies, holdable, dates), min_size=1, max_size=3))
 def test_what_is_appended_is_fetched_to_the_byte(tmp_path: Path, messages: list[tuple[bytes, Flags, int]]) -> None:
@@ -291,7 +283,6 @@ def test_write_is_refused_where_there_is_no_directory(tmp_path: Path) -> None:
 # ---- flags -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("undisturbed")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(start=holdable, changes=st.lists(st.tuples(holdable, holdable), max_size=4))
 def test_flags_after_changes_are_what_a_model_says(

@@ -468,7 +468,7 @@ class Resting(RuleBasedStateMachine):
                 case "unlink":
                     file.unlink()
                 case "move":
-                    file.rename(self.root / "md/one/cur" / file.name)
+                    file.rename(self.root / f"md/one/cur/{next(self.numbers)}.moved:2,")
 
     @rule()
     def age(self) -> None:
