@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...model import Mailbox
 from ..contract import Coming
@@ -22,8 +22,7 @@ BYTES = 8 * 1024 * 1024  # of messages in flight behind the box that is read; on
 BOXES = 32  # likewise
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
+class Flight(NamedTuple):
     """A mailbox that is being opened to be read, and a FETCH for its first messages."""
 
     conn: Connection
