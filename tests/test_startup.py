@@ -23,8 +23,8 @@ NOT_FOR_A_LOGIN = {
 }  # fmt: skip
 NOT_FOR_NOTHING = {  # when nothing on this machine has changed, and nobody else need be asked
     "dataclasses", "pyparsing", "rich", "imapclient", "imaplib", "sqlite3", "ssl", "email", "logging", "socket",
-    "subprocess", "importlib.metadata", "platformdirs", "pathlib", "shutil", "mailsync.command", "mailsync.config",
-    "mailsync.drivers", "mailsync.model", "mailsync.report",
+    "subprocess", "importlib.metadata", "platformdirs", "pathlib", "shutil", "typing",
+    "mailsync.command", "mailsync.config", "mailsync.drivers", "mailsync.model", "mailsync.report",
 }  # fmt: skip
 NOT_FOR_NOTHING_NEW = {  # nor on a server
     *NOT_FOR_A_LOGIN, "pathlib", "shutil", "hashlib", "difflib", "fnmatch", "platformdirs",

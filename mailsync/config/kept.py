@@ -29,6 +29,8 @@ def recall(filename: str, state: State, text: str) -> Config | None:
     """What was kept of a file of this name, state and text; None if nothing was, or if it is damaged."""
     try:
         with open(_path(filename), encoding="ascii") as file:
+            if not _is_ours(os.fstat(file.fileno())):
+                return None
             checksum, whole = file.read().split("\n", 1)
         if int(checksum, 16) != crc32(whole.encode()):
             return None
@@ -158,6 +160,11 @@ def _passwords(text: str) -> Places:
 
 def _key(filename: str, state: State) -> dict[str, object]:
     return {"format": FORMAT, "version": __version__, "filename": filename, "state": list(state)}
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """A configuration says what is run: nobody else may have written it."""
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
 
 def _path(filename: str) -> str:
