@@ -7,11 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
 
 from . import __version__
 from .errors import UsageError
 from .out import Out
+
+TYPE_CHECKING = False  # as in cli
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 USAGE = "mailsync [options] CHANNEL[:BOX]... | GROUP... | STORE | CHANNEL STORE"
 

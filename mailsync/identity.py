@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from hashlib import md5, sha256
 from typing import NamedTuple
 
 from .addresses import parse
@@ -60,6 +59,8 @@ def identify(kind: str) -> Identify:
 
 def examine(chunks: Iterable[bytes]) -> Facts:
     """Digests of a message read once, in pieces of any size."""
+    from hashlib import sha256  # with all of OpenSSL: most runs need not read a whole message
+
     pairing, exact = sha256(), sha256()
     for piece in canonical(chunks):
         pairing.update(piece.translate(_FOLDED_LINES))
@@ -91,6 +92,8 @@ class _Rule:
         raise NotImplementedError
 
     def whole(self, chunks: Iterable[bytes], /) -> MessageId:
+        from hashlib import md5
+
         digest = md5(usedforsecurity=False)
         for piece in canonical(chunks):
             digest.update(piece.translate(_FOLDED_LINES))
@@ -145,7 +148,7 @@ class Md5Identify(_Rule):
                 text.setdefault(name, unfold(value))
         parts = [text.get(name, b"") for name in _MD5[:3]]
         string = b"".join((*parts, *addresses[b"from"], *addresses[b"to"]))
-        return MessageId(f"<>, md5: <{md5(string, usedforsecurity=False).hexdigest()}>") if string else None
+        return MessageId(f"<>, md5: <{_md5(string)}>") if string else None
 
 
 def canonical(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -183,7 +186,13 @@ def _by_fields(header: bytes) -> MessageId | None:
             # No line break is left in the text, so nothing it holds can be taken for another field.
             found[name].append(name + b":" + text.translate(_FOLDED) + b"\n")
     string = b"".join(line for lines in found.values() for line in lines)
-    return MessageId(f"<md5:{md5(string, usedforsecurity=False).hexdigest()}") if string else None
+    return MessageId(f"<md5:{_md5(string)}") if string else None
+
+
+def _md5(text: bytes) -> str:
+    from hashlib import md5  # most mail has a Message-ID
+
+    return md5(text, usedforsecurity=False).hexdigest()
 
 
 def _claims(header: bytes) -> tuple[bool, bool]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import time
-from calendar import timegm
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -89,6 +87,8 @@ class KeptRun:
 
     def remove(self) -> None:
         """All of it: it has been put back, or its time is over."""
+        import shutil  # with all compressors, which a run that deletes nothing does without
+
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _write(self, record: Record) -> None:
@@ -132,6 +132,8 @@ class Kept:
 
     def oldest(self) -> float | None:
         """When the oldest run of which something is kept began, in seconds since the epoch."""
+        from calendar import timegm  # with datetime
+
         names = self._names()
         return timegm(time.strptime(names[0][: len("20261125T120000")], "%Y%m%dT%H%M%S")) if names else None
 

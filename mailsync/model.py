@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import NamedTuple, NewType, Protocol
 
 Mailbox = NewType("Mailbox", str)  # full name inside one store; odd bytes by surrogateescape
@@ -181,15 +182,13 @@ class Appended:
     sure: bool = True  # False: what is kept may differ from what was given (8-bit headers, NUL, bare CR, ...)
 
 
-@dataclass(frozen=True, slots=True)
-class FlagChange:
+class FlagChange(NamedTuple):
     uid: Uid
     add: Flags = NONE
     remove: Flags = NONE
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The header block of one message, its end-of-header blank line not included, and its internal date."""
 
     uid: Uid
@@ -197,8 +196,7 @@ class Head:
     date: int
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(NamedTuple):
     """What tells, but for its bytes, whether a message is the same as another."""
 
     uid: Uid
@@ -240,8 +238,7 @@ class Duplicates(Enum):
     KEEP = "keep"
 
 
-@dataclass(frozen=True, slots=True)
-class SidePolicy:
+class SidePolicy(NamedTuple):
     """Why a side is not to be changed, in words for the user; "" where it may be."""
 
     refuses: str = ""  # everything
@@ -249,11 +246,13 @@ class SidePolicy:
     marks: bool = False  # deletions are not more than the flag \Deleted
 
 
-@dataclass(frozen=True, slots=True)
-class BoxPolicy:
+UNBOUND: Mapping[Side, SidePolicy] = MappingProxyType({side: SidePolicy() for side in Side})
+
+
+class BoxPolicy(NamedTuple):
     """Config and options resolved for one boxname. The only thing the differ knows of either."""
 
-    sides: Mapping[Side, SidePolicy] = field(default_factory=lambda: {s: SidePolicy() for s in Side})
+    sides: Mapping[Side, SidePolicy] = UNBOUND
     sizelimit: int | None = None  # bytes on the wire; a new message of more is not copied
     oldest: int | None = None  # seconds since the epoch; a new message from before is not copied
     copy_deleted: bool = False

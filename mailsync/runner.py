@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from .planfile import Written
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A channel, or some boxes of it."""
 
     channel: ChannelConfig

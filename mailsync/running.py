@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
-from datetime import time as time_of_day
 
 from .cache import Cache
 from .channel import Channel, Review
@@ -23,12 +21,10 @@ from .opening import StoreDriver
 from .planner import Options
 from .removal import KEEP_DAYS, removals_of
 from .report import Report, Summary
-from .report.headers import Telling
 from .runner import Runner, Servers, Target, code_of
 from .settling import Settling
 from .state import cache_file, kept_directory, ledger_file, record_file
 from .stores import Store
-from .undo import undo
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +69,8 @@ class Running:
 
     def undo(self) -> int:
         """Put back what the last run deleted that deleted anything. Returns the exit code."""
+        from .undo import undo
+
         runner, channel = self.runner, self.target.channel
         last = self._kept().last()
         if last is None:
@@ -200,6 +198,8 @@ def rule(runner: Runner) -> Identify:
     """What the ids of messages are made by."""
     options, made = runner.options, identify(runner.options.id_type)
     if options.verbose_ids or options.verbose_parse:
+        from .report.headers import Telling
+
         return Telling(made, runner.report, ids=options.verbose_ids, junk=options.verbose_parse)
     return made
 
@@ -210,5 +210,8 @@ def _oldest(channel: ChannelConfig, now: float) -> int | None:
     if channel.maxage:
         limits.append(int(now) - channel.maxage * DAY)
     if channel.since:
+        from datetime import datetime
+        from datetime import time as time_of_day
+
         limits.append(int(datetime.combine(channel.since, time_of_day.min).timestamp()))
     return max(limits, default=None)

@@ -7,7 +7,6 @@ import os
 import stat
 from _thread import RLock  # threading would cost each run a millisecond
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from . import spec
@@ -161,17 +160,17 @@ class Login:
         return self._outside.ask_password(self._owner, self._remote, user)
 
 
-@dataclass
 class _Outside:
     """Commands, files and the terminal, each asked once, by whoever holds the lock."""
 
-    home: str
-    tell: Tell
-    patience: float
-    lock: RLock = field(default_factory=RLock, repr=False)
-    _outputs: dict[str, Secret | str] = field(default_factory=dict, repr=False)  # by command; a text: why not
-    _asked: dict[tuple[str, ...], Secret | LoginError] = field(default_factory=dict, repr=False)
-    _netrc: Mapping[str, tuple[str, Secret | None]] | None = field(default=None, repr=False)
+    def __init__(self, home: str, tell: Tell, patience: float) -> None:
+        self.home = home
+        self.tell = tell
+        self.patience = patience
+        self.lock = RLock()
+        self._outputs: dict[str, Secret | str] = {}  # by command; a text: why not
+        self._asked: dict[tuple[str, ...], Secret | LoginError] = {}
+        self._netrc: Mapping[str, tuple[str, Secret | None]] | None = None
 
     # ---- commands ------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from .model import Mailbox
 from .wording import did_you_mean, quoted
@@ -56,8 +56,7 @@ class Remote:
         return f"{{{host}{port}{switches}}}{self.mailbox}"
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(NamedTuple):
     """A mailbox on this machine: relative to the home directory, `~/x` or absolute."""
 
     mailbox: Mailbox  # without its mark; empty: the root that the mark names
@@ -110,14 +109,14 @@ _PORT = re.compile(r":([0-9]*)(?=[/:}]|\Z)")
 _SWITCH = re.compile(r'/([^/:="}]*)(?:=("(?:[^"\\]|\\.)*"(?=[/:}]|\Z)|(?!")[^/:}]*))?', re.DOTALL)
 
 
-@dataclass(slots=True)
 class _Braces:
     """What stands between the braces."""
 
-    host: str
-    port: int | None = None
-    switches: dict[str, tuple[str, int]] = field(default_factory=dict)  # value and column, by lower case name
-    end: int = 0  # behind the '}'
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.port: int | None = None
+        self.switches: dict[str, tuple[str, int]] = {}  # value and column, by lower case name
+        self.end = 0  # behind the '}'
 
     def value(self, name: str) -> str | None:
         return self.switches[name][0] if name in self.switches else None

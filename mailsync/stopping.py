@@ -13,8 +13,8 @@ from _thread import RLock, get_ident  # threading would cost each run a millisec
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # as in cli
 if TYPE_CHECKING:
     import socket
 

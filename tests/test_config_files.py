@@ -8,6 +8,7 @@ import string
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -229,7 +230,7 @@ def configs(draw: st.DrawFn) -> Config:
             create=draw(st.booleans()),
             fsync=draw(st.booleans()),
             readonly=draw(st.booleans()),
-            delete=draw(st.builds(Deletion, mark=st.booleans()) | st.builds(Deletion, trash=NAMES)),
+            delete=draw(st.sampled_from([Deletion(), Deletion(mark=True)]) | NAMES.map(partial(Deletion, False))),
             user_cmd=draw(WORDS),
             passwd_cmd=draw(WORDS),
             token_cmd=draw(WORDS),
@@ -258,8 +259,7 @@ def configs(draw: st.DrawFn) -> Config:
             duplicates=draw(st.sampled_from(Duplicates)),
             expunge_all=draw(st.booleans()),
             max_delete=draw(
-                st.builds(MaxDelete, st.integers(0, 10**14))
-                | st.builds(MaxDelete, st.integers(0, 100), percent=st.just(True))
+                st.integers(0, 10**14).map(MaxDelete) | st.integers(0, 100).map(partial(MaxDelete, percent=True))
             ),
             create=draw(st.frozensets(st.sampled_from(Side))),
             direction=draw(st.sampled_from([frozenset(Side), frozenset({Side.A}), frozenset({Side.B})])),

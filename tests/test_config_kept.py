@@ -264,6 +264,26 @@ def test_note_of_another_program_is_not_used(
     assert (False, first) == (found.kept, found)
 
 
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_note_that_others_can_write_is_not_used(home: Path, mode: int) -> None:
+    path = written(home / "c", SERVER)
+    config.keep(config.load(path))
+    [note] = notes(home)
+    note.chmod(mode)
+
+    assert not config.load(path).kept
+
+
+def test_note_that_is_another_users_is_not_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(home / "c", SERVER)
+    config.keep(config.load(path))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        found = config.load(path)
+
+    assert not found.kept
+
+
 def test_directory_in_its_place_harms_nothing(home: Path) -> None:
     path = written(home / "c", SERVER)
     config.keep(config.load(path))

@@ -17,6 +17,7 @@ from .. import __version__
 from ..directories import directory, put
 from ..model import Duplicates, Side
 from ..unchanged import State
+from .tokens import text_of
 from .values import ChannelConfig, Config, Deletion, MaxDelete, Secret, StoreConfig, Where
 
 FORMAT = 1
@@ -28,6 +29,8 @@ def recall(filename: str, state: State, text: str) -> Config | None:
     """What was kept of a file of this name, state and text; None if nothing was, or if it is damaged."""
     try:
         with open(_path(filename), encoding="ascii") as file:
+            if not _is_ours(os.fstat(file.fileno())):
+                return None
             checksum, whole = file.read().split("\n", 1)
         if int(checksum, 16) != crc32(whole.encode()):
             return None
@@ -90,10 +93,6 @@ def _values(block: Mapping[str, Any], text: str) -> dict[str, Any]:
 def _json(value: object, places: Places) -> object:
     """KeyError for a password that is at none of these places."""
     match value:
-        case tuple():
-            return [_json(one, places) for one in value]
-        case frozenset():
-            return {"sides": [side.value for side in Side if side in value]}
         case Deletion(mark, trash):
             return {"deletion": [mark, trash]}
         case MaxDelete(number, percent):
@@ -102,6 +101,10 @@ def _json(value: object, places: Places) -> object:
             return {"where": [line, column]}
         case Duplicates():
             return {"duplicates": value.value}
+        case frozenset():
+            return {"sides": [side.value for side in Side if side in value]}
+        case tuple():
+            return [_json(one, places) for one in value]
         case Secret():
             return {"secret": places[value.reveal()]}
         case str() | int() | None:
@@ -124,9 +127,7 @@ def _value(kept: Any, text: str) -> object:
         case {"duplicates": word}:
             return Duplicates(word)
         case {"secret": [at, length]}:
-            from .source import Word  # few files have passwords
-
-            return Secret(Word(at, text[at : at + length]).text)
+            return Secret(text_of(text[at : at + length]))
         case {"date": day}:
             from datetime import date  # few channels have one
 
@@ -159,6 +160,11 @@ def _passwords(text: str) -> Places:
 
 def _key(filename: str, state: State) -> dict[str, object]:
     return {"format": FORMAT, "version": __version__, "filename": filename, "state": list(state)}
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """A configuration says what is run: nobody else may have written it."""
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
 
 def _path(filename: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..wording import clean, quoted
+from .tokens import inside, is_quoted, text_of
 from .values import Where
 
 BLANKS = " \t\n\r\v\f"  # what isspace() knows in C: a no-break space is part of a word
@@ -34,21 +35,14 @@ class Word:
 
     @property
     def text(self) -> str:
-        return re.sub(r"\\(.)", r"\1", self._body, flags=re.DOTALL)
+        return text_of(self.raw)
 
     def offset(self, column: int) -> int:
         """Where in the file the character `column` of `text` stands."""
-        starts = [found.start() for found in re.finditer(r"\\?.", self._body, re.DOTALL)]
-        start = starts[column] if column < len(starts) else len(self._body)
-        return self.at + (1 if self._is_quoted else 0) + start
-
-    @property
-    def _is_quoted(self) -> bool:
-        return self.raw.startswith('"')
-
-    @property
-    def _body(self) -> str:
-        return self.raw[1:-1] if self._is_quoted else self.raw
+        body = inside(self.raw)
+        starts = [found.start() for found in re.finditer(r"\\?.", body, re.DOTALL)]
+        start = starts[column] if column < len(starts) else len(body)
+        return self.at + (1 if is_quoted(self.raw) else 0) + start
 
 
 def written(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..model import Duplicates, Side
 
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from ..unchanged import State
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
+class Where(NamedTuple):
     """A place in the file; both count from 1, columns in characters."""
 
     line: int
@@ -46,8 +45,7 @@ class Secret:
         return hash(self._text)
 
 
-@dataclass(frozen=True, slots=True)
-class Deletion:
+class Deletion(NamedTuple):
     """What a deletion is in a store: the message is removed, only marked as deleted, or moved to another mailbox."""
 
     mark: bool = False
@@ -57,8 +55,7 @@ class Deletion:
         return f"trash:{self.trash}" if self.trash else "mark" if self.mark else "expunge"
 
 
-@dataclass(frozen=True, slots=True)
-class MaxDelete:
+class MaxDelete(NamedTuple):
     """How many messages of one side may be deleted in one run: a number, or a percentage of those remembered."""
 
     number: int
@@ -70,6 +67,10 @@ class MaxDelete:
     def of(self, seen: int) -> int:
         """The number that may be deleted when `seen` messages are remembered; a percentage is rounded down."""
         return seen * self.number // 100 if self.percent else self.number
+
+
+EXPUNGE = Deletion()
+FIFTY = MaxDelete(50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class StoreConfig:
     create: bool = True
     fsync: bool = True
     readonly: bool = False
-    delete: Deletion = Deletion()
+    delete: Deletion = EXPUNGE
     user_cmd: str = ""  # each of the three: a command, whose output is used
     passwd_cmd: str = ""
     token_cmd: str = ""
@@ -114,7 +115,7 @@ class ChannelConfig:
     sizelimit: int | None = None  # bytes
     duplicates: Duplicates = Duplicates.IDENTICAL
     expunge_all: bool = False
-    max_delete: MaxDelete = MaxDelete(50)
+    max_delete: MaxDelete = FIFTY
     create: frozenset[Side] = frozenset(Side)  # where mailboxes are made, if the store allows it, too
     direction: frozenset[Side] = frozenset(Side)  # the sides that are changed
     maxage: int | None = None  # days

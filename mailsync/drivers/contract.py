@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Protocol, Self, runtime_checkable
+from types import MappingProxyType
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from ..model import (
     Appended,
@@ -30,8 +30,7 @@ def _nothing() -> Listing | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A mailbox to be listed.
 
     `known` gives what an earlier listing has found, by the same rule for ids. Nothing is always right; what is known
@@ -129,8 +128,7 @@ class Identifies(Protocol):
         """The ids that a listing would tell, of those that are there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Coming:
+class Coming(NamedTuple):
     """What will be done with one mailbox: it is opened, and these messages are fetched; or others appended to it."""
 
     mailbox: Mailbox
@@ -185,11 +183,10 @@ class Follows(Protocol):
         """As in `Listing`, asked for now; None if it cannot be told. BoxError for a name that cannot be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+class Sight(NamedTuple):
     """What tells, later and cheaply, whether anything in a store is not as it was."""
 
-    paths: Mapping[str, State | None] = field(default_factory=dict)  # on this machine: all that it depends on
+    paths: Mapping[str, State | None] = MappingProxyType({})  # on this machine: all that it depends on
     token: str = ""  # on a server
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import re
 import zlib
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..digest import blake2b
 from ..model import Uid
 from . import mboxtext as text
 from .mboxtext import LONGEST_LINE, Source, Span, header_end
@@ -162,7 +162,7 @@ class Contents:
 
     def _key(self, span: Span, raw: bytes) -> str:
         header = text.without_bookkeeping(raw)
-        digest = hashlib.blake2b(header, digest_size=8).hexdigest()
+        digest = blake2b(header, digest_size=8).hexdigest()
         if b"essage-I" not in header and b"message-id" not in header.lower():
             return f"{digest}-{self._digest(span)}"
         end = self._body_end(span)
@@ -175,7 +175,7 @@ class Contents:
         return found
 
     def _digest(self, span: Span) -> str:
-        digest = hashlib.blake2b(digest_size=8)
+        digest = blake2b(digest_size=8)
         for at in range(span.body, end := self._body_end(span), text.CHUNK):
             digest.update(self.data[at : min(at + text.CHUNK, end)])
         return digest.hexdigest()

@@ -5,12 +5,12 @@ Knows nothing of messages: only where the mbox ended, and what was to come after
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from contextlib import suppress
 from typing import NamedTuple, Self
 
+from ..digest import blake2b
 from .files import FileError, sync_directory, write_all
 from .mboxtext import LONGEST_LINE, is_postmark
 
@@ -191,4 +191,4 @@ def _common(fd: int, at: int, other: int, other_at: int, limit: int) -> int:
 def _end_hash(fd: int, size: int) -> str:
     """Tells whether the file up to `size` still is the one that was appended to."""
     begin = max(0, size - 4096)
-    return hashlib.blake2b(os.pread(fd, size - begin, begin), digest_size=16).hexdigest()
+    return blake2b(os.pread(fd, size - begin, begin), digest_size=16).hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...model import Mailbox
 from ..contract import Coming
@@ -23,8 +23,7 @@ BYTES = 8 * 1024 * 1024  # of messages in flight behind the box that is read; on
 BOXES = 32  # likewise
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
+class Flight(NamedTuple):
     """A mailbox that is being opened, and to be read also a FETCH for its first messages."""
 
     conn: Connection

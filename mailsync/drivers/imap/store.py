@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ... import stopping
 from ...digest import blake2b
@@ -16,9 +16,6 @@ from ..contract import Box, Coming, Sight, Wanted
 from . import answers, mailboxes
 from .account import QUIET, Account, Secrets, Tell
 from .ahead import Ahead, Flight
-from .box import ServerBox
-from .draft import Draft
-from .listing import first_look, flights, second_look
 from .mailboxes import EVERYTHING, INBOX, Found
 from .making import together
 from .naming import Naming
@@ -26,6 +23,9 @@ from .reach import TRIES, Reach
 from .select import USUAL, Selected, ServerHolds, mailbox_id, opening, selected
 from .tokens import Status, code_value
 from .wire import Connection
+
+if TYPE_CHECKING:  # a run that finds nothing lists and opens no mailbox
+    from .draft import Draft
 
 
 class ImapStore:
@@ -132,6 +132,9 @@ class ImapStore:
     # ---- listings and boxes ------------------------------------------------------------------------------------------
 
     def listings(self, wanted: Sequence[Wanted], identify: Identify) -> Iterator[tuple[Mailbox, Listing | Failure]]:
+        from .draft import Draft
+        from .listing import flights
+
         drafts = []
         known = {each.mailbox: each.known for each in wanted}
         for each in wanted:
@@ -158,6 +161,8 @@ class ImapStore:
 
     @contextmanager
     def open(self, mailbox: Mailbox, *, write: bool) -> Iterator[Box]:
+        from .box import ServerBox
+
         if write:
             yield ServerBox(self, mailbox, write=True)
         else:
@@ -327,6 +332,8 @@ class ImapStore:
 
     def _look(self, flight: Sequence[Draft], identify: Identify) -> None:
         """Fill these drafts, however often the connection breaks; one at which it always breaks is a failure."""
+        from .listing import first_look, second_look
+
         blamed: Draft | None = None
         tries = 0
         waited = False
