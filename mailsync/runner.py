@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from datetime import time as time_of_day
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .cache import Cache
@@ -30,7 +31,7 @@ from .planner import Options
 from .removal import KEEP_DAYS, removals_of
 from .report import Report, Summary
 from .report.headers import Telling
-from .secrets import Vault
+from .secrets import Vault, at_one_account
 from .settled import Settled
 from .settling import Settling
 from .state import cache_file, kept_directory, ledger_file, record_file, run_lock
@@ -190,6 +191,7 @@ class Runner:
             self.report,
             Sight({file: found}) if found else None,
             bool(channel.pre_sync or channel.post_sync),
+            self._two_servers(target),
         )
 
     def _between_hooks(self, target: Target, options: Options, hooks: Hooks) -> int:
@@ -224,8 +226,15 @@ class Runner:
             yield {Side.A: one, Side.B: other}
 
     def _over(self, target: Target, drivers: Mapping[Side, StoreDriver]) -> dict[Side, Store]:
-        configs = zip(Side, self.stores_of(target), strict=True)
-        return {side: self._store_over(target, config, drivers[side], side) for side, config in configs}
+        over = {
+            side: partial(self._store_over, target, config, drivers[side], side)
+            for side, config in zip(Side, self.stores_of(target), strict=True)
+        }
+        if not self._two_servers(target):
+            return {side: act() for side, act in over.items()}
+        from .beside import both  # with threading
+
+        return dict(zip(Side, both(over[Side.A], over[Side.B]), strict=True))
 
     @contextmanager
     def _with_caches(self, stores: Mapping[Side, Store]) -> Iterator[Mapping[Side, Store]]:
@@ -252,6 +261,17 @@ class Runner:
         config = config if side in target.channel.create else replace(config, create=False)
         opened = self.opener.over(config, driver)
         return opened.mapped(target.channel.map) if side is Side.B else opened
+
+    @property
+    def _at_once(self) -> bool:
+        """False where the user wants to read what is done on each side."""
+        options = self.options
+        return not (options.debug or options.debug_imap or options.verbose_ids or options.verbose_parse)
+
+    def _two_servers(self, target: Target) -> bool:
+        """Both stores have to be reached, and can be so at the same time."""
+        a, b = self.stores_of(target)
+        return self._at_once and bool(a.server and b.server) and not at_one_account(a, b)
 
     def _review(self, target: Target, options: Options) -> Review | None:
         if not (self.options.plan or self.written):
@@ -283,6 +303,7 @@ class Runner:
             only=target.only,
             exclude=channel.exclude,
             oldest=self.written.asked.oldest if self.written else _oldest(channel, time.time()),
+            at_once=self._at_once,
             changed=_changed(channel, push=options.push, pull=options.pull),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 from .config import ChannelConfig, StoreConfig
@@ -28,6 +29,7 @@ class Settling:
     report: Report
     config: Sight | None  # the file they are from; None: it is no file, or has just been changed
     hooks: bool  # there are some, to be run whatever is found
+    at_once: bool = False  # both stores are on servers, and may be asked at the same time
     _last: Stamp | None = field(default=None, init=False)
 
     def is_sure(self) -> bool:
@@ -39,7 +41,7 @@ class Settling:
         """Likewise, after asking the servers."""
         if self._last is None:
             return False
-        asked = [_sight(drivers[side]) for side, store in self.stores.items() if store.server]
+        asked = self._asked(drivers)
         remote = parse(self.channel.msinfo)
         if isinstance(remote, Remote):
             same = same_account(remote, self.stores.values())
@@ -59,6 +61,13 @@ class Settling:
         paths = dict(chain.from_iterable(sight.paths.items() for sight in known))
         if all(paths[path] == found for sight in known for path, found in sight.paths.items()):
             self.stamp.write(Stamp([sight.token for sight in known if sight.token], told, self.hooks), paths, until)
+
+    def _asked(self, drivers: Drivers) -> list[Sight | None]:
+        if not self.at_once:
+            return [_sight(drivers[side]) for side, store in self.stores.items() if store.server]
+        from .beside import both  # with threading
+
+        return [*both(partial(_sight, drivers[Side.A]), partial(_sight, drivers[Side.B]))]
 
     def _again(self, stamp: Stamp) -> bool:
         self.report.say(stamp.told)
