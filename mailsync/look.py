@@ -19,32 +19,32 @@ Stores = Mapping[Side, Store]
 Listings = Mapping[Side, Listing]
 
 
-def contents(stores: Stores, aside: Side | None = None) -> Mapping[Side, Contents]:
-    """The names of both. `aside`: that one is asked for them at the same time as the other."""
-    if aside is None:
+def contents(stores: Stores, *, at_once: bool = False) -> Mapping[Side, Contents]:
+    """The names of both. `at_once`: asked for at the same time."""
+    if not at_once:
         return {side: stores[side].contents() for side in Side}
     from .beside import both  # with threading
 
-    one, other = both(stores[aside].contents, stores[aside.other].contents)
-    return {side: one if side is aside else other for side in Side}
+    return dict(zip(Side, both(stores[Side.A].contents, stores[Side.B].contents), strict=True))
 
 
 def listings(
     stores: Stores,
     boxnames: Mapping[Boxname, frozenset[Side]],
     identify: Identify,
-    aside: Side | None = None,
+    *,
+    at_once: bool = False,
 ) -> Generator[tuple[Boxname, Listings | Failure], None, None]:
     """Each box, in this order, as both sides hold it. The sides that do not have it count as empty.
 
-    A driver lists in whatever order suits it; here the two streams are joined. `aside`: that one is listed at the same
-    time as the other, and a few boxes ahead; to be closed, then, so that its thread ends.
+    A driver lists in whatever order suits it; here the two streams are joined. `at_once`: side a is listed in a thread
+    of its own, a few boxes ahead; then this must be closed, so that the thread ends.
     """
     with ExitStack() as stack:
         streams: dict[Side, Iterator[tuple[Boxname, Listing | Failure]]] = {}
         for side in Side:
             stream = stores[side].listings([name for name, on in boxnames.items() if side in on], identify)
-            if side is aside:
+            if at_once and side is Side.A:
                 from .beside import Aside  # with threading
 
                 streams[side] = stack.enter_context(Aside(stream))
@@ -52,7 +52,7 @@ def listings(
                 streams[side] = stream
         ready: dict[Side, dict[Boxname, Listing | Failure]] = {side: {} for side in Side}
         for boxname, on in boxnames.items():
-            for side in sorted(on, key=lambda side: side is aside):  # while the one is awaited, the other goes on
+            for side in sorted(on, key=(Side.B, Side.A).index):  # while b is waited for, its thread lists a
                 while boxname not in ready[side]:
                     name, found = next(streams[side])
                     ready[side][name] = found

@@ -31,7 +31,6 @@ from .msinfo.text import Memory
 from .names import BadName, Patterns, check, order
 from .plan import BoxPlan, Change, Held, Plan, Rename, Step
 from .record import Record
-from .secrets import at_one_account
 from .stores import Contents, Store
 from .wording import did_you_mean
 
@@ -52,7 +51,7 @@ class Options:
     only: tuple[str, ...] = ()  # patterns of boxnames; () = all
     exclude: tuple[str, ...] = ()  # likewise
     oldest: int | None = None  # as in BoxPolicy
-    at_once: bool = False  # where that saves time, both sides are looked at at the same time
+    at_once: bool = False  # both sides are looked at at the same time; each must have an account of its own
     changed: frozenset[Side] = frozenset(Side)  # the sides that are changed: both, or the one that follows the other
 
 
@@ -101,8 +100,7 @@ class Planner:
 
     def plan(self, memory: Memory) -> Plan:
         """Look at all boxes of both stores. StoreError if a store cannot be listed as a whole."""
-        aside = self._aside() if self.options.at_once else None
-        contents = look.contents(self.stores, aside)
+        contents = look.contents(self.stores, at_once=self.options.at_once)
         self._levels = {s: {name for name, info in contents[s].boxes.items() if not info.selectable} for s in Side}
         self._lists = {s: any(info.selectable for info in contents[s].boxes.values()) for s in Side}
         for side in Side:
@@ -130,7 +128,7 @@ class Planner:
         boxes: dict[Boxname, BoxPlan] = {}
         lone = dict.fromkeys(renames.lone(todo, memory) if self.options.delete else ())
         listed: dict[Boxname, look.Listings] = {}
-        with closing(look.listings(self.stores, todo, self.identify, aside)) as stream:
+        with closing(look.listings(self.stores, todo, self.identify, at_once=self.options.at_once)) as stream:
             for boxname, found in stream:
                 stopping.check()
                 if isinstance(found, Failure):
@@ -161,16 +159,6 @@ class Planner:
         other = {side for side in Side if now.validity[side] != before.validity[side]}
         self.found[boxname] = replace(now, doubted=before.doubted | other)
         return plan
-
-    def _aside(self) -> Side | None:
-        """The side that is looked at while the other is, too: one on a server, which mostly waits.
-
-        None where two would log in to one account.
-        """
-        a, b = (self.stores[side].config for side in Side)
-        if a.server and b.server and at_one_account(a, b):
-            return None
-        return Side.A if a.server else Side.B if b.server else None
 
     # ---- what moved ------------------------------------------------------------------------------------------------
 

@@ -191,7 +191,7 @@ class Runner:
             self.report,
             Sight({file: found}) if found else None,
             bool(channel.pre_sync or channel.post_sync),
-            self._two_servers(target),
+            self._at_once(target),
         )
 
     def _between_hooks(self, target: Target, options: Options, hooks: Hooks) -> int:
@@ -230,7 +230,7 @@ class Runner:
             side: partial(self._store_over, target, config, drivers[side], side)
             for side, config in zip(Side, self.stores_of(target), strict=True)
         }
-        if not self._two_servers(target):
+        if not self._at_once(target):
             return {side: act() for side, act in over.items()}
         from .beside import both  # with threading
 
@@ -262,16 +262,14 @@ class Runner:
         opened = self.opener.over(config, driver)
         return opened.mapped(target.channel.map) if side is Side.B else opened
 
-    @property
-    def _at_once(self) -> bool:
-        """False where the user wants to read what is done on each side."""
-        options = self.options
-        return not (options.debug or options.debug_imap or options.verbose_ids or options.verbose_parse)
+    def _at_once(self, target: Target) -> bool:
+        """Both stores are on servers, and can be asked at the same time; not where the user reads what each says.
 
-    def _two_servers(self, target: Target) -> bool:
-        """Both stores have to be reached, and can be so at the same time."""
-        a, b = self.stores_of(target)
-        return self._at_once and bool(a.server and b.server) and not at_one_account(a, b)
+        With one store on this machine nothing would be won: it works while servers are waited for.
+        """
+        options, (a, b) = self.options, self.stores_of(target)
+        tells = options.debug or options.debug_imap or options.verbose_ids or options.verbose_parse
+        return bool(a.server and b.server) and not at_one_account(a, b) and not tells
 
     def _review(self, target: Target, options: Options) -> Review | None:
         if not (self.options.plan or self.written):
@@ -303,7 +301,7 @@ class Runner:
             only=target.only,
             exclude=channel.exclude,
             oldest=self.written.asked.oldest if self.written else _oldest(channel, time.time()),
-            at_once=self._at_once,
+            at_once=self._at_once(target),
             changed=_changed(channel, push=options.push, pull=options.pull),
         )
 
