@@ -68,7 +68,8 @@ class Database:
         """Without a trace. While somebody writes to it, what is in the file itself is not all of it."""
         if path is not None and path.exists() and not _beside(path, "-wal").exists():
             with suppress(*FAULTS):
-                return self._checked(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True))
+                uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+                return self._checked(sqlite3.connect(uri, uri=True, check_same_thread=False))
         return self._ready(":memory:")
 
     def _opened(self, path: Path | None) -> sqlite3.Connection:
@@ -91,7 +92,8 @@ class Database:
             return self._ready(":memory:")
 
     def _ready(self, place: str) -> sqlite3.Connection:
-        db = sqlite3.connect(place, timeout=WAIT)
+        # One thread at a time uses it, but not always the same one.
+        db = sqlite3.connect(place, timeout=WAIT, check_same_thread=False)
         try:
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 # With a log beside it (WAL) nothing waits for the disk, and a power cut still leaves it whole.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
@@ -12,37 +13,58 @@ from .groups import Fact, Facts
 from .identity import examine
 from .model import Boxname, Entry, Failure, Head, Identify, Listing, Measured, Message, Side, Uid
 from .report import Heads
-from .stores import Store
+from .stores import Contents, Store
 
 Stores = Mapping[Side, Store]
 Listings = Mapping[Side, Listing]
 
 
+def contents(stores: Stores, *, at_once: bool = False) -> Mapping[Side, Contents]:
+    """The names of both. `at_once`: asked for at the same time."""
+    if not at_once:
+        return {side: stores[side].contents() for side in Side}
+    from .beside import both  # with threading
+
+    return dict(zip(Side, both(stores[Side.A].contents, stores[Side.B].contents), strict=True))
+
+
 def listings(
-    stores: Stores, boxnames: Mapping[Boxname, frozenset[Side]], identify: Identify
-) -> Iterator[tuple[Boxname, Listings | Failure]]:
+    stores: Stores,
+    boxnames: Mapping[Boxname, frozenset[Side]],
+    identify: Identify,
+    *,
+    at_once: bool = False,
+) -> Generator[tuple[Boxname, Listings | Failure], None, None]:
     """Each box, in this order, as both sides hold it. The sides that do not have it count as empty.
 
-    A driver lists in whatever order suits it; here the two streams are joined.
+    A driver lists in whatever order suits it; here the two streams are joined. `at_once`: side a is listed in a thread
+    of its own, a few boxes ahead; then this must be closed, so that the thread ends.
     """
-    streams = {s: stores[s].listings([n for n, on in boxnames.items() if s in on], identify) for s in Side}
-    ready: dict[Side, dict[Boxname, Listing | Failure]] = {side: {} for side in Side}
-    for boxname, on in boxnames.items():
-        both: dict[Side, Listing] = {}
-        failure = None
+    with ExitStack() as stack:
+        streams: dict[Side, Iterator[tuple[Boxname, Listing | Failure]]] = {}
         for side in Side:
-            if side in on:
+            stream = stores[side].listings([name for name, on in boxnames.items() if side in on], identify)
+            if at_once and side is Side.A:
+                from .beside import Aside  # with threading
+
+                streams[side] = stack.enter_context(Aside(stream))
+            else:
+                streams[side] = stream
+        ready: dict[Side, dict[Boxname, Listing | Failure]] = {side: {} for side in Side}
+        for boxname, on in boxnames.items():
+            for side in sorted(on, key=(Side.B, Side.A).index):  # while b is waited for, its thread lists a
                 while boxname not in ready[side]:
                     name, found = next(streams[side])
                     ready[side][name] = found
-                result = ready[side].pop(boxname)
-            else:
-                result = _missing(stores[side], boxname)
-            if isinstance(result, Failure):
-                failure = failure or Failure(boxname, f"on store {stores[side].name}: {result.why}", result.hint)
-            else:
-                both[side] = result
-        yield boxname, failure or both
+            both: dict[Side, Listing] = {}
+            failure = None
+            for side in Side:
+                result = ready[side].pop(boxname) if side in on else _missing(stores[side], boxname)
+                if isinstance(result, Failure):
+                    failure = failure or Failure(boxname, f"on store {stores[side].name}: {result.why}", result.hint)
+                else:
+                    both[side] = result
+            yield boxname, failure or both
 
 
 def facts(stores: Stores, names: Mapping[Side, Boxname], asked: Mapping[Side, Sequence[Uid]]) -> Facts:
@@ -168,6 +190,6 @@ def heads(stores: Stores, names: Mapping[Side, Boxname], wanted: Iterable[tuple[
 def _missing(store: Store, boxname: Boxname) -> Listing | Failure:
     mailbox = store.mailbox(boxname)
     try:
-        return Listing(mailbox, (), store.driver.holds(mailbox))
+        return Listing(mailbox, (), store.holds(boxname))
     except BoxError as err:
         return Failure(boxname, str(err), err.hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
@@ -51,6 +52,7 @@ class Options:
     only: tuple[str, ...] = ()  # patterns of boxnames; () = all
     exclude: tuple[str, ...] = ()  # likewise
     oldest: int | None = None  # as in BoxPolicy
+    at_once: bool = False  # both sides are looked at at the same time; each must have an account of its own
     changed: frozenset[Side] = frozenset(Side)  # the sides that are changed: both, or the one that follows the other
 
 
@@ -99,7 +101,7 @@ class Planner:
 
     def plan(self, memory: Memory) -> Plan:
         """Look at all boxes of both stores. StoreError if a store cannot be listed as a whole."""
-        contents = {side: self.stores[side].contents() for side in Side}
+        contents = look.contents(self.stores, at_once=self.options.at_once)
         self._levels = {s: {name for name, info in contents[s].boxes.items() if not info.selectable} for s in Side}
         self._lists = {s: any(info.selectable for info in contents[s].boxes.values()) for s in Side}
         for side in Side:
@@ -127,14 +129,15 @@ class Planner:
         boxes: dict[Boxname, BoxPlan] = {}
         lone = dict.fromkeys(renames.lone(todo, memory) if self.options.delete else ())
         listed: dict[Boxname, look.Listings] = {}
-        for boxname, found in look.listings(self.stores, todo, self.identify):
-            stopping.check()
-            if isinstance(found, Failure):
-                failed[boxname] = found
-            else:
-                boxes[boxname] = self._box(boxname, found, todo[boxname], memory.get(boxname, {}))
-                if boxname in lone:
-                    listed[boxname] = found
+        with closing(look.listings(self.stores, todo, self.identify, at_once=self.options.at_once)) as stream:
+            for boxname, found in stream:
+                stopping.check()
+                if isinstance(found, Failure):
+                    failed[boxname] = found
+                else:
+                    boxes[boxname] = self._box(boxname, found, todo[boxname], memory.get(boxname, {}))
+                    if boxname in lone:
+                        listed[boxname] = found
         renamed = self._renames(listed, todo, memory, contents)
         for rename in renamed:
             boxes[rename.new] = self._renamed(rename, listed, memory)

@@ -19,7 +19,7 @@ from .model import Mailbox, Side
 from .opening import Opener, StoreDriver
 from .report import Report, Summary
 from .runlock import run_lock
-from .secrets import Vault
+from .secrets import Vault, at_one_account
 from .settled import Settled
 from .settling import Settling
 
@@ -150,6 +150,7 @@ class Runner:
             self.report,
             Sight({file: found}) if found else None,
             bool(channel.pre_sync or channel.post_sync),
+            self.at_once(target),
         )
 
     def _with_hooks(self, target: Target) -> int:
@@ -177,6 +178,15 @@ class Runner:
         for failure in failures:
             self.report.problem(str(failure), failure.hint)
         return bool(failures)
+
+    def at_once(self, target: Target) -> bool:
+        """Both stores are on servers, and can be asked at the same time; not where the user reads what each says.
+
+        With one store on this machine nothing would be won: it works while servers are waited for.
+        """
+        options, (a, b) = self.options, self.stores_of(target)
+        tells = options.debug or options.debug_imap or options.verbose_ids or options.verbose_parse
+        return bool(a.server and b.server) and not at_one_account(a, b) and not tells
 
 
 def code_of(summary: Summary) -> int:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from .cache import Cache
 from .channel import Channel, Review
@@ -135,8 +136,15 @@ class Running:
             yield {side: here.get(side) or servers.drivers[side] for side in Side}
 
     def _over(self, drivers: Mapping[Side, StoreDriver]) -> dict[Side, Store]:
-        configs = zip(Side, self.runner.stores_of(self.target), strict=True)
-        return {side: self._store_over(config, drivers[side], side) for side, config in configs}
+        over = {
+            side: partial(self._store_over, config, drivers[side], side)
+            for side, config in zip(Side, self.runner.stores_of(self.target), strict=True)
+        }
+        if not self.runner.at_once(self.target):
+            return {side: act() for side, act in over.items()}
+        from .beside import both  # with threading
+
+        return dict(zip(Side, both(over[Side.A], over[Side.B]), strict=True))
 
     @contextmanager
     def _with_caches(self, stores: Mapping[Side, Store]) -> Iterator[Mapping[Side, Store]]:
@@ -191,6 +199,7 @@ class Running:
             exclude=channel.exclude,
             oldest=written.asked.oldest if written else _oldest(channel, time.time()),
             changed=self.runner.changed(self.target),
+            at_once=self.runner.at_once(self.target),
         )
 
 

@@ -89,6 +89,11 @@ def same_account(remote: spec.Remote, stores: Iterable[StoreConfig]) -> StoreCon
     return None
 
 
+def at_one_account(one: StoreConfig, other: StoreConfig) -> bool:
+    """Whether these two, which are on servers, log in to the same account."""
+    return same_account(_remote(one.server), [other]) is not None
+
+
 class Login:
     """Who logs in on one server, and with what: the `Secrets` of a connection. Never shows what it knows."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ class Settling:
     """One channel, for one run. What its stores were before the run looked at them, their drivers know.
 
     `config`: the file that all this is from; None: it is no file, or has just been changed. `hooks`: there are some, to
-    be run whatever is found.
+    be run whatever is found. `at_once`: both stores are on servers, and may be asked at the same time.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Settling:
         report: Report,
         config: Sight | None,
         hooks: bool,
+        at_once: bool = False,
     ) -> None:
         self._stamp = stamp
         self._channel = channel
@@ -42,6 +44,7 @@ class Settling:
         self._report = report
         self._config = config
         self._hooks = hooks
+        self._at_once = at_once
         self._last: Stamp | None = None
 
     def is_sure(self) -> bool:
@@ -53,7 +56,7 @@ class Settling:
         """Likewise, after asking the servers: `drivers` of the stores that are on one, and `msinfo` if it is."""
         if self._last is None:
             return False
-        asked = [_sight(drivers[side]) for side, store in self._stores.items() if store.server]
+        asked = self._asked(drivers)
         if msinfo:
             own, mailbox = msinfo
             remote = parse(self._channel.msinfo)
@@ -74,6 +77,13 @@ class Settling:
         paths = dict(chain.from_iterable(sight.paths.items() for sight in known))
         if all(paths[path] == found for sight in known for path, found in sight.paths.items()):
             self._stamp.write(Stamp([sight.token for sight in known if sight.token], told, self._hooks), paths, until)
+
+    def _asked(self, drivers: Drivers) -> list[Sight | None]:
+        if not self._at_once:
+            return [_sight(drivers[side]) for side, store in self._stores.items() if store.server]
+        from .beside import both  # with threading
+
+        return [*both(partial(_sight, drivers[Side.A]), partial(_sight, drivers[Side.B]))]
 
     def _again(self, stamp: Stamp) -> bool:
         self._report.say(stamp.told)

@@ -35,6 +35,7 @@ class Stop:
     def __init__(self) -> None:
         self._signum = 0
         self._lock = RLock()
+        self._others: list[Stop] = []  # are told, too
         self.bell, self._rope = os.pipe()  # what is waiting wakes up
 
     def now(self, signum: int) -> None:
@@ -43,6 +44,17 @@ class Stop:
             if not self._signum:
                 os.write(self._rope, b"!")
             self._signum = signum
+            others = list(self._others)
+        for other in others:
+            other.now(signum)
+
+    def follow(self, other: Stop) -> None:
+        with self._lock:
+            self._others.append(other)
+
+    def leave(self, other: Stop) -> None:
+        with self._lock:
+            self._others.remove(other)
 
     def check(self) -> None:
         with self._lock:
@@ -91,6 +103,20 @@ def stopped_by(stop: Stop) -> Iterator[None]:
         yield
     finally:
         del _stops[get_ident()]
+
+
+@contextmanager
+def along(other: Stop) -> Iterator[None]:
+    """Who stops this thread stops that one, too."""
+    stop = _stops.get(get_ident())
+    if stop is None:
+        yield
+        return
+    stop.follow(other)
+    try:
+        yield
+    finally:
+        stop.leave(other)
 
 
 def check() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from _thread import RLock  # threading would cost each run a millisecond
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -12,7 +13,7 @@ from .config.values import StoreConfig
 from .drivers.contract import Box, Driver, FindsMany, Wanted
 from .errors import BoxError, StoreError
 from .mapping import MappedNames, NoPartner, Renaming
-from .model import BoxInfo, Boxname, Failure, Identify, Listing, Mailbox
+from .model import BoxInfo, Boxname, Failure, Holds, Identify, Listing, Mailbox
 from .names import BadName, Names, Patterns, is_inbox
 
 
@@ -37,7 +38,7 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A store, opened."""
+    """A store, opened. While it is listed in one thread, another may look at single mailboxes of it."""
 
     config: StoreConfig
     driver: Driver
@@ -45,6 +46,7 @@ class Store:
     patterns: Patterns
     texts: Sequence[str]  # of the patterns
     cache: Cache | None = None
+    turn: RLock = field(default_factory=RLock, compare=False, repr=False)  # who has it may use the driver and the cache
 
     @property
     def name(self) -> str:
@@ -89,14 +91,21 @@ class Store:
             f" {' '.join(self.texts)}: {len(contents.boxes)} names, {len(contents.failed)} that cannot be listed{uses}"
         )
 
-    def listings(self, boxnames: Iterable[Boxname], identify: Identify) -> Iterator[tuple[Boxname, Listing | Failure]]:
+    def listings(
+        self, boxnames: Iterable[Boxname], identify: Identify
+    ) -> Generator[tuple[Boxname, Listing | Failure], None, None]:
         """These mailboxes as the driver lists them. What is known is not read again; what was read is known then."""
         names: dict[Mailbox, Boxname] = {self.mailbox(boxname): boxname for boxname in boxnames}
         wanted = [Wanted(one, partial(self.cache.known, one)) if self.cache else Wanted(one) for one in names]
         try:
-            for mailbox, found in self.driver.listings(wanted, identify):
-                if self.cache and isinstance(found, Listing):
-                    self.cache.keep(found)
+            listed = iter(self.driver.listings(wanted, identify))
+            while True:
+                with self.turn:
+                    mailbox, found = next(listed, (None, None))
+                    if self.cache and isinstance(found, Listing):
+                        self.cache.keep(found)
+                if mailbox is None or found is None:
+                    break
                 yield names.pop(mailbox), found
         except BoxError as err:
             for boxname in names.values():
@@ -130,8 +139,14 @@ class Store:
                 names[self.mailbox(boxname)] = boxname
         return {names[mailbox]: info for mailbox, info in self.driver.find_all(list(names)).items()}
 
-    def open(self, boxname: Boxname, *, write: bool) -> AbstractContextManager[Box]:
-        return self.driver.open(self.mailbox(boxname), write=write)
+    def holds(self, boxname: Boxname) -> Holds:
+        with self.turn:
+            return self.driver.holds(self.mailbox(boxname))
+
+    @contextmanager
+    def open(self, boxname: Boxname, *, write: bool) -> Iterator[Box]:
+        with self.turn, self.driver.open(self.mailbox(boxname), write=write) as box:
+            yield box
 
     def create(self, boxname: Boxname) -> None:
         self.driver.create(self.mailbox(boxname))

@@ -51,7 +51,7 @@ LAYERS = [
     {"findings", "identity", "mapping", "names", "spec"},
     {"header"},
     {"addresses"},
-    {"model", "errors", "wording", "stopping", "out", "settled"},
+    {"model", "errors", "wording", "stopping", "beside", "out", "settled"},
     {"unchanged", "directories", "database", "digest", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
