@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Aside(Generic[T]):
-    """What a generator gives, as an iterator; an error in it is raised here. To be used in a `with` block.
+    """What a generator gives, as an iterator; an error in it is raised here. To be begun in its `with` block.
 
     What stops the thread that uses it stops the other one, too.
     """
@@ -32,7 +32,7 @@ class Aside(Generic[T]):
         self._items = items
         self._found: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()  # None: no more
         self._room = Semaphore(AHEAD)
-        self._closed = False
+        self._begun = self._closed = False
         self._over = False
         self._stop = Stop()
         self._thread = Thread(target=self._work)
@@ -40,7 +40,6 @@ class Aside(Generic[T]):
 
     def __enter__(self) -> Self:
         self._stack.enter_context(stopping.along(self._stop))
-        self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -48,8 +47,14 @@ class Aside(Generic[T]):
             self._closed = True
             self._stop.now(signal.SIGTERM)
             self._room.release()
-            self._thread.join()
+            if self._begun:
+                self._thread.join()
         self._stop.close()
+
+    def begin(self) -> None:
+        with stopping.undisturbed():  # else a signal could leave a thread behind of which nobody knows
+            self._thread.start()
+            self._begun = True
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -102,5 +107,6 @@ def both(one: Callable[[], S], other: Callable[[], T]) -> tuple[S, T]:
         yield one()
 
     with Aside(items()) as aside:
+        aside.begin()
         found = other()
         return next(aside), found

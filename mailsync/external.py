@@ -7,10 +7,9 @@ import re
 import selectors
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -58,7 +57,7 @@ def run_apart(command: str, stdin: IO[bytes], environ: Mapping[str, str], patien
     """
     with ExitStack() as stack:
         try:
-            with _undisturbed():
+            with stopping.undisturbed():
                 process = subprocess.Popen(
                     argv(command),
                     stdin=stdin,
@@ -80,16 +79,6 @@ def run_apart(command: str, stdin: IO[bytes], environ: Mapping[str, str], patien
         if code is None:
             return Ended(too_long(patience), said.last())
         return Ended(how_it_ended(code) if code else "", said.last())
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A signal that comes while a command is started would leave it running."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    with stopping.held_back(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        yield
 
 
 class _Said:

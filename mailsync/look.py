@@ -47,7 +47,9 @@ def listings(
             if at_once and side is Side.A:
                 from .beside import Aside  # with threading
 
-                streams[side] = stack.enter_context(Aside(stream))
+                listed = stack.enter_context(Aside(stream))
+                listed.begin()
+                streams[side] = listed
             else:
                 streams[side] = stream
         ready: dict[Side, dict[Boxname, Listing | Failure]] = {side: {} for side in Side}

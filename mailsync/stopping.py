@@ -96,6 +96,18 @@ def held_back(*signums: int) -> Iterator[None]:
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """What is begun here is begun, or not: no signal comes in between."""
+    from threading import current_thread, main_thread  # who begins something has it
+
+    if current_thread() is not main_thread():  # none comes here
+        yield
+        return
+    with held_back(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@contextmanager
 def stopped_by(stop: Stop) -> Iterator[None]:
     """For this thread."""
     _stops[get_ident()] = stop
