@@ -17,11 +17,11 @@ from . import answers, mailboxes
 from .account import QUIET, Account, Secrets, Tell
 from .ahead import Ahead, Flight
 from .mailboxes import EVERYTHING, INBOX, Found
-from .making import together
+from .making import Making
 from .naming import Naming
 from .reach import TRIES, Reach
 from .select import USUAL, Selected, ServerHolds, mailbox_id, opening, selected
-from .tokens import Status, code_value
+from .tokens import code_value
 from .wire import Connection
 
 if TYPE_CHECKING:  # a run that finds nothing lists and opens no mailbox
@@ -50,6 +50,7 @@ class ImapStore:
         self._tell = tell
         self._reach = Reach(account, secrets, tell, fresh=self._begin, sleep=sleep)
         self._naming = Naming(self._reach, patterns, prefix, subscribed=subscribed)
+        self._making = Making(self._reach, self._naming, tell)
         self._codec = self._naming.codec
         self._subscribed = subscribed
         self._readonly = readonly
@@ -173,22 +174,15 @@ class ImapStore:
         self._reach.expect(sum(one.size for one in coming))
 
     def create_all(self, mailboxes: Sequence[Mailbox]) -> Collection[Mailbox]:
-        made = together(self._reach, self._naming, mailboxes, self._tell)
+        made = self._making.create_all(mailboxes)
         self._names.update(made)
         return made
 
     def create(self, mailbox: Mailbox) -> None:
-        made, is_there = self._create(mailbox)
-        if not is_there and not made.ok:
-            for above in self._naming.above(mailbox):
-                self._reach.execute(b"CREATE " + self._codec.quoted(above))
-            made, is_there = self._create(mailbox)
-        if not is_there:
-            why = "the server makes another name of it" if made.ok else str(made)
-            raise BoxError(f"{mailbox}: cannot be created: {why}", answers.advice(made))
+        self._making.create(mailbox)
         if mailbox not in self._names:  # a refusal may only say that it was made before, unheard
             self._names.add(mailbox)
-            self._subscribe(mailbox)
+            self._making.subscribe(mailbox)
 
     def delete(self, mailbox: Mailbox) -> None:
         if is_inbox(mailbox):
@@ -197,28 +191,15 @@ class ImapStore:
         if at.exists:
             raise BoxError(f"{mailbox}: not deleted, because it holds {at.exists} messages")
         self.unselect()
-        name = self._codec.quoted(mailbox)
-        end, _ = self._reach.execute(b"DELETE " + name)
-        if not end.ok and self._naming.is_there(mailbox):  # else the connection broke when it was deleted already
-            raise BoxError(f"{mailbox}: cannot be deleted: {end}", answers.advice(end))
-        self._reach.execute(b"UNSUBSCRIBE " + name)
+        self._making.remove(mailbox)
         self._forget(mailbox)
 
     def rename(self, old: Mailbox, new: Mailbox) -> None:
         """What is below the old name goes along (RFC 3501, 6.3.5); who is subscribed to them stays so."""
-        if is_inbox(old) or is_inbox(new):
-            raise BoxError(f"{old} cannot be renamed to {new}: INBOX keeps its name")
-        moving = self._naming.at_or_below(old)
-        if not mailboxes.has(moving, old):  # Courier ends the connection, after two seconds
-            raise BoxError(f"{old} cannot be renamed to {new}: there is no such mailbox")
+        moving = self._making.movable(old, new)
         self.unselect()
-        end = self._rename(old, new)
-        if not end.ok and (self._naming.is_there(old) or not self._naming.is_there(new)):
-            raise BoxError(f"{old} cannot be renamed to {new}: {end}", answers.advice(end))
-        left = {one.mailbox for one in self._naming.at_or_below(old) if one.selectable} if len(moving) > 1 else set()
-        for one in moving:
-            if one.selectable and one.mailbox not in left:
-                self._follow(one, Mailbox(new + one.mailbox.removeprefix(old)))
+        for one, now in self._making.rename(old, new, moving):
+            self._follow(one.mailbox, now)
 
     def identity(self, mailbox: Mailbox) -> str | None:
         if not self._reach.connection().has("OBJECTID"):
@@ -396,34 +377,8 @@ class ImapStore:
         if at.holds:
             self._holds[mailbox] = at.holds
 
-    def _create(self, mailbox: Mailbox) -> tuple[Status, bool]:
-        """How the server answers, and whether the mailbox is there now."""
-        name = self._codec.quoted(mailbox)
-
-        def act(conn: Connection) -> tuple[Status, bool]:
-            made, *lists = conn.send(b"CREATE " + name, *self._naming.asking(conn, [mailbox]))
-            answer = conn.result(made)
-            return answer, mailboxes.has(self._naming.found(conn, lists), mailbox)
-
-        answer, is_there = self._reach.healed(act)
-        if not answer.ok and (seconds := answers.wait(answer)) is not None:
-            self._reach.connection().pause(seconds, str(answer))
-            answer, is_there = self._reach.healed(act)
-        return answer, is_there
-
-    def _rename(self, old: Mailbox, new: Mailbox) -> Status:
-        command = b"RENAME %s %s" % (self._codec.quoted(old), self._codec.quoted(new))
-        end, _ = self._reach.execute(command)
-        above = self._naming.above(new)
-        if not end.ok and above and not self._naming.is_there(above[-1]):
-            for level in above:
-                self._reach.execute(b"CREATE " + self._codec.quoted(level))
-            end, _ = self._reach.execute(command)
-        return end
-
-    def _follow(self, one: Found, new: Mailbox) -> None:
+    def _follow(self, old: Mailbox, new: Mailbox) -> None:
         """All that is known of a mailbox is true under its new name, too: else its uids would mean nothing there."""
-        old = one.mailbox
         self._forget(new)
         at, holds = self._listed.get(old), self._holds.get(old)
         if at:
@@ -433,17 +388,9 @@ class ImapStore:
         self._touched[new] = self._touched.pop(old, set())
         self._names.add(new)
         self._forget(old)
-        if one.subscribed:
-            self._reach.execute(b"UNSUBSCRIBE " + self._codec.quoted(old))
-            self._subscribe(new)
 
     def _forget(self, mailbox: Mailbox) -> None:
         self._names.discard(mailbox)
         self._listed.pop(mailbox, None)
         self._holds.pop(mailbox, None)
         self._touched.pop(mailbox, None)
-
-    def _subscribe(self, mailbox: Mailbox) -> None:
-        end, _ = self._reach.execute(b"SUBSCRIBE " + self._codec.quoted(mailbox))
-        if not end.ok:
-            self._tell.odd(f"{mailbox}: cannot be subscribed: {end}")
