@@ -189,18 +189,19 @@ class Draft:
         """RFC 7162, 3.2.10. Those that went earlier are not among those that the server counts."""
         text = answer.parts[0]
         assert isinstance(text, bytes)
-        earlier = text.upper().startswith(b"(EARLIER) ")
-        gone = sets.parse(text.rpartition(b" ")[2])
-        for uid in gone:
-            self.entries.pop(uid, None)
+        words = text.rpartition(b" ")[2]
+        for uid in sets.within(words, list(self.entries)):
+            del self.entries[uid]
             self.unsure.discard(uid)
-        if not earlier:
-            self._count, self._most = self._count - len(gone), self._most - len(gone)
+        if not text.upper().startswith(b"(EARLIER) "):
+            gone = sets.size(words)
+            self._count, self._most = self._count - gone, self._most - gone
             self._numbers.clear()  # all of them are others now
 
     def _there(self, answer: Response) -> None:
         """All that are there, of those that were known."""
         text = answer.parts[0]
         assert isinstance(text, bytes)
-        found = sets.parse(text.rpartition(b" ALL ")[2]) if b" ALL " in text else numbers(answer)
-        self.entries = {uid: self.known[uid] for uid in found if uid in self.known} | self.entries
+        words = text.rpartition(b" ALL ")[2] if b" ALL " in text else b",".join(b"%d" % n for n in numbers(answer))
+        found = sets.within(words, self.known) if words else []
+        self.entries = {uid: self.known[uid] for uid in found} | self.entries

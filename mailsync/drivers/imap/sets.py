@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 
 from .tokens import ProtocolError
 
@@ -30,15 +31,24 @@ def split(uids: Sequence[int], longest: int = LONGEST) -> Iterator[tuple[bytes, 
 def parse(text: bytes) -> list[int]:
     """The numbers of a server's set, in its order. ProtocolError for what is none, or is more than anybody has."""
     numbers: list[int] = []
-    for part in text.split(b","):
-        ends = _PART.fullmatch(part)
-        if not ends:
-            raise ProtocolError(f"no set of numbers: {text[:60].decode('latin-1')}")
-        low, high = sorted((int(ends[1]), int(ends[2] or ends[1])))
+    for low, high in _ranges(text):
         if high - low >= MOST - len(numbers):
             raise ProtocolError("a set of too many numbers")
         numbers += range(low, high + 1)
     return numbers
+
+
+def within(text: bytes, numbers: Iterable[int]) -> list[int]:
+    """Those of these numbers that are in a server's set, however many more it stands for."""
+    ranges = sorted(_ranges(text))
+    lows = [low for low, _ in ranges]
+    highs = list(accumulate((high for _, high in ranges), max))
+    return [number for number in numbers if (at := bisect_right(lows, number)) and number <= highs[at - 1]]
+
+
+def size(text: bytes) -> int:
+    """How many numbers a server's set stands for."""
+    return sum(high - low + 1 for low, high in _ranges(text))
 
 
 def ascending(items: Iterable[int]) -> Iterator[list[int]]:
@@ -51,6 +61,15 @@ def ascending(items: Iterable[int]) -> Iterator[list[int]]:
         run.append(item)
     if run:
         yield run
+
+
+def _ranges(text: bytes) -> Iterator[tuple[int, int]]:
+    for part in text.split(b","):
+        ends = _PART.fullmatch(part)
+        if not ends:
+            raise ProtocolError(f"no set of numbers: {text[:60].decode('latin-1')}")
+        low, high = sorted((int(ends[1]), int(ends[2] or ends[1])))
+        yield low, high
 
 
 def _runs(uids: Sequence[int]) -> Iterator[tuple[int, tuple[int, int]]]:
