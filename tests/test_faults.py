@@ -25,8 +25,9 @@ def settled(home: Path) -> Path:
 
 
 def tree(home: Path) -> dict[str, bytes]:
-    """Every file there is."""
-    return {str(path.relative_to(home)): path.read_bytes() for path in sorted(home.rglob("*")) if path.is_file()}
+    """Every file there is, but the cache, which is nobody's memory."""
+    files = [path for path in sorted(home.rglob("*")) if path.is_file() and ".cache" not in path.parts]
+    return {str(path.relative_to(home)): path.read_bytes() for path in files}
 
 
 def boxes(store: Path) -> list[str]:
