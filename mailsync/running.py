@@ -163,8 +163,6 @@ class Running:
         # A mailbox is made only where both the store and the channel allow it.
         channel = self.target.channel
         config = config if side in channel.create else replace(config, create=False)
-        if config.server:
-            driver.sight()  # what is asked for now, its names need not be asked for: one flight less
         opened = self.runner.opener.over(config, driver)
         return opened.mapped(channel.map) if side is Side.B else opened
 

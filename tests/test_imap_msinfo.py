@@ -18,6 +18,8 @@ import pytest
 
 from mailsync.model import Mailbox
 from mailsync.msinfo import text
+from mailsync.msinfo.mailbox import Msinfo
+from mailsync.msinfo.text import Memory
 
 from .mail import Mail, Ran, configure, message, run, run_apart
 from .mail import put as put_mail
@@ -333,6 +335,30 @@ def test_two_machines_in_turns_lose_double_and_resurrect_nothing(shared: Shared,
         assert [] == there.run("-s", "--json", "ab").steps, turn
         assert alive == shared.remembered(), turn
         assert 1 == len(shared.a.memories("ab")), turn
+
+
+def test_what_another_machine_did_before_the_memory_was_loaded_is_seen_in_the_mailboxes(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the servers were asked before, to know whether anything had changed, is older than that memory."""
+    here, there = shared.machines
+    shared.a.client.add(shared.a.name("m-x"), mail(1, "Body of 1\n"))
+    for machine in (here, there) * 4:  # both know all, and leave stamps
+        assert 0 == machine.run("ab").code
+    shared.b.client.add(shared.b.name("m-x"), mail(2, "Body of 2\n"))
+    load, before = Msinfo.load, [there]
+
+    def after_the_other(msinfo: Msinfo) -> Memory:
+        if before:
+            monkeypatch.setattr(Msinfo, "load", load)
+            assert 0 == before.pop().run("ab").code
+        return load(msinfo)
+
+    monkeypatch.setattr(Msinfo, "load", after_the_other)
+    ran = here.run("ab")
+
+    assert (0, "") == (ran.code, ran.err)
+    assert [{"x": [1, 2], "y": []}] * 2 == shared.found()
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,6 @@ class ImapStore:
         self._holds: dict[Mailbox, Holds] = {}
         self._touched: dict[Mailbox, set[int]] = {}
         self._seen: Sequence[Found] | None = None  # what was told first
-        self._fresh: Sequence[Found] | None = None  # what was told, and not used yet
         self._tokens: dict[Mailbox, Token | None] = {}
         self.keeps_flags: dict[bytes, bool] = {}
 
@@ -102,13 +101,10 @@ class ImapStore:
         return list(infos.values())
 
     def sight(self) -> Sight | None:
-        """Asked for before anything else, it is what `boxes` goes by then."""
-        if self._seen is None:
-            self._seen = self._told()
-            self._fresh = self._seen
-        if any(one.selectable and one.token is None for one in self._seen):
+        seen = self._told() if self._seen is None else self._seen
+        if any(one.selectable and one.token is None for one in seen):
             return None
-        whole = "\n".join(sorted(map(str, self._seen)))
+        whole = "\n".join(sorted(map(str, seen)))
         return Sight(token=blake2b(whole.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest())
 
     def find(self, mailbox: Mailbox) -> BoxInfo | None:
@@ -347,8 +343,11 @@ class ImapStore:
                 self._reach.wait(tries, lost)
 
     def _told(self) -> Sequence[Found]:
-        """The names of the store, just told, and their tokens, which hold until the mailboxes are listed."""
-        names, self._fresh = self._fresh or self._naming.with_tokens(self.patterns), None
+        """The names of the store, and their tokens, which hold until the mailboxes are listed.
+
+        Asked for each time: what is listed must be newer than the memory that it is held against.
+        """
+        names = self._naming.with_tokens(self.patterns)
         self._seen = self._seen or names
         self._tokens = {one.mailbox: one.token for one in names}
         return names
