@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import blake2b
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ... import stopping
 from ...errors import BoxError, Lost
@@ -18,13 +18,16 @@ from .account import QUIET, Account, Secrets, Tell
 from .ahead import Ahead, Flight
 from .box import ServerBox
 from .draft import Draft
-from .listing import first_look, flights, second_look
+from .listing import BOXES, first_look, flights, second_look
 from .mailboxes import EVERYTHING, INBOX, Found
 from .naming import Naming
 from .reach import TRIES, Reach
 from .select import USUAL, Selected, ServerHolds, mailbox_id, opening, selected
 from .tokens import Status, code_value
 from .wire import Connection
+
+if TYPE_CHECKING:
+    from .pool import Pool
 
 
 class ImapStore:
@@ -44,10 +47,16 @@ class ImapStore:
         prefix: str = "",
         subscribed: bool = False,
         readonly: bool = False,
+        connections: int = 1,
         sleep: Callable[[float], None] = stopping.sleep,
     ) -> None:
         self._tell = tell
         self._reach = Reach(account, secrets, tell, fresh=self._begin, sleep=sleep)
+        self._more = [
+            Reach(account, secrets, tell, fresh=self._speak_utf8, sleep=sleep, patient=False)
+            for _ in range(connections - 1)
+        ]
+        self._pool: Pool | None = None  # while mailboxes are listed
         self._naming = Naming(self._reach, patterns, prefix, subscribed=subscribed)
         self._codec = self._naming.codec
         self._subscribed = subscribed
@@ -69,6 +78,8 @@ class ImapStore:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self._pool:  # nobody wants the rest of what was being listed
+            self._pool.close()
         self._reach.end()
 
     # ---- names -------------------------------------------------------------------------------------------------------
@@ -134,22 +145,21 @@ class ImapStore:
                 drafts.append(Draft(each.mailbox, self._codec.quoted(each.mailbox)))
             except BoxError as err:
                 yield each.mailbox, Failure(each.mailbox, str(err), err.hint)
-        for flight in flights(drafts):
-            asked = []
-            for draft in flight:
-                # It holds for the first listing: after that we have changed things ourselves.
-                listing, token = known[draft.mailbox](), self._tokens.pop(draft.mailbox, None)
-                if listing and token and listing.token == token:
-                    yield draft.mailbox, self._known(listing)
-                else:
-                    draft.recall(listing)
-                    asked.append(draft)
-            self._look(asked, identify)
-            if asked and self._writes_late():
-                self.unselect()
-            for draft in asked:
-                yield draft.mailbox, draft.failure or self._listing(draft)
-                draft.forget()
+        with self._pool_for(len(drafts), identify) as pool:
+            for flight in flights(drafts):
+                asked = []
+                for draft in flight:
+                    # It holds for the first listing: after that we have changed things ourselves.
+                    listing, token = known[draft.mailbox](), self._tokens.pop(draft.mailbox, None)
+                    if listing and token and listing.token == token:
+                        yield draft.mailbox, self._known(listing)
+                    else:
+                        draft.recall(listing)
+                        asked.append(draft)
+                for drafted in pool.passed(asked) if pool else (asked,):
+                    yield from self._looked(drafted, identify)
+            for drafted in pool.rest() if pool else ():
+                yield from self._looked(drafted, identify)
 
     @contextmanager
     def open(self, mailbox: Mailbox, *, write: bool) -> Iterator[Box]:
@@ -288,6 +298,35 @@ class ImapStore:
         self._reach.wait(tries, why)
 
     # ---- helpers -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _pool_for(self, number: int, identify: Identify) -> Iterator[Pool | None]:
+        """None where all is done on one connection."""
+        if not self._more or number <= BOXES or self._tell.wire or self._writes_late():
+            yield None
+            return
+        from .pool import Pool  # with threading
+
+        def look(conn: Connection, flight: Sequence[Draft]) -> None:
+            first_look(conn, flight, identify, write=not self._readonly)
+            second_look(conn, flight, identify, write=not self._readonly)
+
+        with Pool(self._more, look, self._tell) as self._pool:
+            yield self._pool
+        self._pool = None
+
+    def _looked(self, flight: Sequence[Draft], identify: Identify) -> Iterator[tuple[Mailbox, Listing | Failure]]:
+        self._look(flight, identify)
+        if flight and self._writes_late():
+            self.unselect()
+        for draft in flight:
+            yield draft.mailbox, draft.failure or self._listing(draft)
+            draft.forget()
+
+    @staticmethod
+    def _speak_utf8(conn: Connection) -> None:
+        if conn.has("UTF8=ONLY"):
+            conn.execute(b"ENABLE UTF8=ACCEPT")
 
     def _begin(self, conn: Connection) -> None:
         """On a new connection no mailbox is open.
