@@ -51,6 +51,11 @@ class Aside(Generic[T]):
                 self._thread.join()
         self._stop.close()
 
+    @property
+    def ready(self) -> bool:
+        """True if the next item, or the end, is there."""
+        return not self._found.empty()
+
     def begin(self) -> None:
         with stopping.undisturbed():  # else a signal could leave a thread behind of which nobody knows
             self._thread.start()

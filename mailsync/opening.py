@@ -63,6 +63,7 @@ class Opener:
             prefix=config.prefix,
             subscribed=config.subscribed,
             readonly=config.readonly or account.remote.readonly,
+            connections=config.connections,
         )
 
     def over(self, config: StoreConfig, driver: StoreDriver) -> Store:

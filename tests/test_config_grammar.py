@@ -42,7 +42,7 @@ def test_store_with_all_settings() -> None:
         "server {h/user=u}INBOX. ref {h}x pat a pat !b prefix p passwd w "
         "format maildir++ create no fsync no readonly yes delete trash:Bin "
         'user_cmd "pass u" passwd_cmd p token_cmd t keyring yes tunnel "ssh h imapd" subscribed yes '
-        f"cert c.pem key k.pem ca ~/ca pin {PIN.upper()} compress yes timeout 5"
+        f"cert c.pem key k.pem ca ~/ca pin {PIN.upper()} connections 8 compress yes timeout 5"
     )
 
     expected = StoreConfig(
@@ -67,6 +67,7 @@ def test_store_with_all_settings() -> None:
         key="k.pem",
         ca="~/ca",
         pin=PIN,
+        connections=8,
         compress="yes",
         timeout=5,
     )
@@ -530,6 +531,11 @@ BAD = {
         "store a { server {h} compress deflate }",
         "F:1:31: found 'deflate', expected auto, yes or no\n"
         "store a { server {h} compress deflate }\n                              ^",
+    ),
+    "too many connections": (
+        "store a { server {h} connections 9 }",
+        "F:1:34: found '9', expected a number of connections, from 1 to 8\n"
+        "store a { server {h} connections 9 }\n                                 ^",
     ),
     "no time at all": (
         "store a { server {h} timeout 0 }",

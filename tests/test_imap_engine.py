@@ -41,6 +41,7 @@ from mailsync.model import (
     Failure,
     FlagChange,
     Holds,
+    Listing,
     Mailbox,
     Measured,
     Message,
@@ -773,6 +774,18 @@ def test_server_that_wants_to_be_left_alone_is_waited_for_once(capabilities: Set
     assert [
         "the server says: Request is throttled. Suggested Backoff Time: 100 milliseconds; waiting for 0.1 seconds"
     ] == (told.notes)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_mailbox_whose_messages_are_refused_for_a_while_does_not_pass_for_empty(known: bool) -> None:
+    with FakeServer() as server, opened(server) as driver:
+        fill(server, b"x", "1", "2")
+        before = listing(driver, "x") if known else None
+        server.script.append(Trap(b"UID FETCH", Answer("NO Request is throttled. Backoff Time: 10 milliseconds")))
+        [(_, found)] = driver.listings([Wanted(X, lambda: before)], MSGID)
+
+    assert isinstance(found, Listing)
+    assert (2, True) == (len(found.entries), found.complete)
 
 
 def test_server_that_is_never_ready_is_not_asked_for_ever() -> None:

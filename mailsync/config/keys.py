@@ -142,6 +142,12 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
+def _connections(text: str) -> int:
+    if not re.fullmatch(r"[1-8]", text):
+        raise BadValue(f"found {quoted(text)}, expected a number of connections, from 1 to 8")
+    return int(text)
+
+
 def _fingerprint(text: str) -> str:
     digits = text.replace(":", "").lower()
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
@@ -188,6 +194,7 @@ STORE = _table(
     Setting("key", "key", str),
     Setting("ca", "ca", str),
     Setting("pin", "pin", _fingerprint),
+    Setting("connections", "connections", _connections),
     Setting("compress", "compress", _one_of("auto", "yes", "no")),
     Setting("timeout", "timeout", _seconds),
 )

@@ -14,7 +14,7 @@ from .values import ChannelConfig, Deletion, StoreConfig
 
 OF_SERVERS = (
     "user_cmd", "passwd_cmd", "token_cmd", "keyring", "tunnel", "subscribed", "cert", "key", "ca", "pin", "timeout",
-    "compress",
+    "compress", "connections",
 )  # fmt: skip
 PASSWORDS = ("token_cmd", "passwd", "passwd_cmd", "keyring")  # the first that is given is used
 

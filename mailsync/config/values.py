@@ -98,6 +98,7 @@ class StoreConfig:
     key: str = ""
     ca: str = ""
     pin: str = ""  # SHA-256 of the server's certificate: 64 hexadecimal digits in lower case
+    connections: int = 1  # at once, to list many mailboxes
     compress: str = "auto"  # auto, yes, no
     timeout: int = 60  # seconds
     where: Where = field(default=NOWHERE, compare=False, repr=False)  # of its name

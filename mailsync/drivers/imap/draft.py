@@ -120,7 +120,10 @@ class Draft:
         if fresh.way is not Way.ALL and (fresh.doubtful or not fresh._count <= len(fresh.entries) <= fresh._most):
             self.doubt()
             return
-        self.selected, self.failure, self.entries = fresh.selected, fresh.failure, fresh.entries
+        if fresh.failure:  # it is not `selected`: where it is asked for once more, it must not pass for empty
+            self.failure = fresh.failure
+            return
+        self.selected, self.entries = fresh.selected, fresh.entries
         self.unsure, self.unreadable = fresh.unsure, fresh.unreadable
 
     def forget(self) -> None:

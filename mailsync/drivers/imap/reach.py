@@ -32,10 +32,12 @@ class Reach:
         *,
         fresh: Callable[[Connection], None],
         sleep: Callable[[float], None] = stopping.sleep,
+        patient: bool = True,
     ) -> None:
         self.account = account
         self._secrets, self._tell, self._fresh, self._sleep = secrets, tell, fresh, sleep
         self._connection: Connection | None = None
+        self._patient = patient  # wait where the server is busy
         self._coming = 0  # bytes that are surely to come
         self._breaks = False  # the last connection was compressed, and broke
 
@@ -113,7 +115,7 @@ class Reach:
             except (StoreError, Lost) as err:
                 # Who was never there is told at once; who is busy, or was there a moment ago, is waited for.
                 busy = isinstance(err, Busy)
-                if tries > len(WAITS) or not (again or busy):
+                if tries > len(WAITS) or not (again or busy) or not self._patient:
                     raise
                 self.wait(tries, err, err.wait if isinstance(err, Busy) else None)
                 tries += 1

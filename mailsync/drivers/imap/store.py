@@ -19,13 +19,14 @@ from .ahead import Ahead, Flight
 from .mailboxes import EVERYTHING, INBOX, Found
 from .making import Making
 from .naming import Naming
-from .reach import TRIES, Reach
+from .reach import Reach
 from .select import USUAL, Selected, ServerHolds, mailbox_id, opening, selected
 from .tokens import code_value
 from .wire import Connection
 
 if TYPE_CHECKING:  # a run that finds nothing lists and opens no mailbox
     from .draft import Draft
+    from .looking import Looking
 
 
 class ImapStore:
@@ -45,10 +46,16 @@ class ImapStore:
         prefix: str = "",
         subscribed: bool = False,
         readonly: bool = False,
+        connections: int = 1,
         sleep: Callable[[float], None] = stopping.sleep,
     ) -> None:
         self._tell = tell
         self._reach = Reach(account, secrets, tell, fresh=self._begin, sleep=sleep)
+        self._more = [
+            Reach(account, secrets, tell, fresh=self._speak_utf8, sleep=sleep, patient=False)
+            for _ in range(connections - 1)
+        ]
+        self._looking: Looking | None = None  # the last one
         self._naming = Naming(self._reach, patterns, prefix, subscribed=subscribed)
         self._making = Making(self._reach, self._naming, tell)
         self._codec = self._naming.codec
@@ -70,6 +77,8 @@ class ImapStore:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self._looking:
+            self._looking.close()
         self._reach.end()
 
     # ---- names -------------------------------------------------------------------------------------------------------
@@ -129,32 +138,12 @@ class ImapStore:
     # ---- listings and boxes ------------------------------------------------------------------------------------------
 
     def listings(self, wanted: Sequence[Wanted], identify: Identify) -> Iterator[tuple[Mailbox, Listing | Failure]]:
-        from .draft import Draft
-        from .listing import flights
+        from .looking import Looking  # with all that a run needs only where something has changed
 
-        drafts = []
-        known = {each.mailbox: each.known for each in wanted}
-        for each in wanted:
-            try:
-                drafts.append(Draft(each.mailbox, self._codec.quoted(each.mailbox)))
-            except BoxError as err:
-                yield each.mailbox, Failure(each.mailbox, str(err), err.hint)
-        for flight in flights(drafts):
-            asked = []
-            for draft in flight:
-                # It holds for the first listing: after that we have changed things ourselves.
-                listing, token = known[draft.mailbox](), self._tokens.pop(draft.mailbox, None)
-                if listing and token and listing.token == token:
-                    yield draft.mailbox, self._known(listing)
-                else:
-                    draft.recall(listing)
-                    asked.append(draft)
-            self._look(asked, identify)
-            if asked and self._writes_late():
-                self.unselect()
-            for draft in asked:
-                yield draft.mailbox, draft.failure or self._listing(draft)
-                draft.forget()
+        # The tokens hold for the first listing: after that we have changed things ourselves.
+        tokens = {each.mailbox: self._tokens.pop(each.mailbox, None) for each in wanted}
+        self._looking = look = Looking(self, self._reach, self._more, self._tell, identify, not self._readonly, tokens)
+        yield from look.listings(wanted)
 
     @contextmanager
     def open(self, mailbox: Mailbox, *, write: bool) -> Iterator[Box]:
@@ -277,7 +266,39 @@ class ImapStore:
     def wait(self, tries: int, why: Lost) -> None:
         self._reach.wait(tries, why)
 
+    # ---- what a listing needs ----------------------------------------------------------------------------------------
+
+    def opened(self, mailbox: Mailbox) -> None:
+        self._open, self._stale = (mailbox, not self._readonly), True
+
+    def writes_late(self) -> bool:
+        """True for GNU mailutils: when a mailbox is closed, it writes what it saw there, and so brings mail back that
+        others have expunged meanwhile.
+        """
+        conn = self._reach.connection()
+        return conn.has("UNSELECT") and not conn.has("UIDPLUS")
+
+    def unchanged(self, listing: Listing) -> Listing:
+        mailbox = listing.mailbox
+        holds = ServerHolds(listing.holds.flags, listing.holds.any_keyword)
+        self._note(mailbox, Selected.at(mailbox, listing), since=None)
+        self._holds[mailbox] = holds
+        self._touched.pop(mailbox, None)
+        return replace(listing, holds=holds)
+
+    def listed(self, draft: Draft) -> Listing:
+        at = draft.selected
+        assert at
+        self._note(draft.mailbox, at, since=None)
+        self._touched.pop(draft.mailbox, None)
+        return draft.listing(self._holds.get(draft.mailbox) or ServerHolds(at.flags, any_keyword=True))
+
     # ---- helpers -----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _speak_utf8(conn: Connection) -> None:
+        if conn.has("UTF8=ONLY"):
+            conn.execute(b"ENABLE UTF8=ACCEPT")
 
     def _begin(self, conn: Connection) -> None:
         """On a new connection no mailbox is open.
@@ -287,13 +308,6 @@ class ImapStore:
         """
         self._open = None
         self._codec.utf8 = conn.has("UTF8=ONLY") and conn.execute(b"ENABLE UTF8=ACCEPT")[0].ok
-
-    def _writes_late(self) -> bool:
-        """True for GNU mailutils: when a mailbox is closed, it writes what it saw there, and so brings mail back that
-        others have expunged meanwhile.
-        """
-        conn = self._reach.connection()
-        return conn.has("UNSELECT") and not conn.has("UIDPLUS")
 
     def _info(self, found: Found, patterns: Sequence[str]) -> BoxInfo:
         info = mailboxes.info(found, self.prefix if self.automatic else None, self.delimiter)
@@ -307,41 +321,6 @@ class ImapStore:
             return replace(info, unwanted="not subscribed")
         return info
 
-    def _look(self, flight: Sequence[Draft], identify: Identify) -> None:
-        """Fill these drafts, however often the connection breaks; one at which it always breaks is a failure."""
-        from .listing import first_look, second_look
-
-        blamed: Draft | None = None
-        tries = 0
-        waited = False
-        while True:
-            left = [draft for draft in flight if not draft.selected and not draft.failure]
-            unsure = [draft for draft in flight if draft.unsure and not draft.failure]
-            if not left and not unsure:
-                return
-            try:
-                conn = self._reach.connection()
-                self._open, self._stale = (flight[-1].mailbox, not self._readonly), True
-                if left:
-                    first_look(conn, left, identify, write=not self._readonly)
-                busy = [draft for draft in left if draft.failure and answers.wait(draft.failure.why) is not None]
-                if busy and not waited:
-                    waited = True
-                    why = "" if busy[0].failure is None else busy[0].failure.why
-                    conn.pause(answers.wait(why) or 0, why)
-                    for draft in busy:
-                        draft.failure = None
-                    continue
-                second_look(conn, flight, identify, write=not self._readonly)
-            except Lost as lost:
-                first = next((d for d in flight if (not d.selected or d.unsure) and not d.failure), None)
-                tries = tries + 1 if first is blamed else 1
-                blamed = first
-                if first and tries >= TRIES:
-                    first.failure = Failure(first.mailbox, f"cannot be listed: {lost}")
-                    continue
-                self._reach.wait(tries, lost)
-
     def _told(self) -> Sequence[Found]:
         """The names of the store, and their tokens, which hold until the mailboxes are listed.
 
@@ -351,22 +330,6 @@ class ImapStore:
         self._seen = self._seen or names
         self._tokens = {one.mailbox: one.token for one in names}
         return names
-
-    def _known(self, listing: Listing) -> Listing:
-        """A mailbox in which nothing has changed."""
-        mailbox = listing.mailbox
-        holds = ServerHolds(listing.holds.flags, listing.holds.any_keyword)
-        self._note(mailbox, Selected.at(mailbox, listing), since=None)
-        self._holds[mailbox] = holds
-        self._touched.pop(mailbox, None)
-        return replace(listing, holds=holds)
-
-    def _listing(self, draft: Draft) -> Listing:
-        at = draft.selected
-        assert at
-        self._note(draft.mailbox, at, since=None)
-        self._touched.pop(draft.mailbox, None)
-        return draft.listing(self._holds.get(draft.mailbox) or ServerHolds(at.flags, any_keyword=True))
 
     def _note(self, mailbox: Mailbox, at: Selected, since: int | None) -> None:
         """`since`: HIGHESTMODSEQ when it was listed, which an opening afterwards does not change."""
