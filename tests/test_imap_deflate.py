@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailsync.drivers.imap.account import Account, Tell
-from mailsync.drivers.imap.reach import FAR, MUCH
+from mailsync.drivers.imap.reach import FAR, MUCH, SLOW
 from mailsync.drivers.imap.store import ImapStore
 from mailsync.drivers.imap.stream import BUFFER, Stream
 from mailsync.errors import Lost, StoreError
@@ -255,32 +255,47 @@ def test_server_that_never_compresses_what_it_should_is_told() -> None:
 # ---- where it pays ---------------------------------------------------------------------------------------------------
 
 
+SLOWLY = SLOW / 4
+
+
+def read_twice(driver: ImapStore, size: int) -> list[bool]:
+    """From the first mailbox it is seen how fast the line is."""
+    for name in ("x", "y"):
+        driver.create(Mailbox(name))
+        put(driver, name, [Mail(message("1", b"x" * size + b"\n"))])
+    return [len(raw) > size for name in ("x", "y") for raw in raws(driver, name)]
+
+
 @pytest.mark.parametrize(
-    ("size", "compress", "tunnel", "times"),
-    [(MUCH, "auto", "", 1), (100, "auto", "", 0), (MUCH, "no", "", 0), (MUCH, "auto", PIPE, 0)],
+    ("size", "compress", "tunnel", "rate", "times"),
+    [
+        (MUCH, "auto", "", SLOWLY, 1),
+        (MUCH, "auto", "", None, 0),  # far away, and fast
+        (100, "auto", "", SLOWLY, 0),
+        (MUCH, "no", "", SLOWLY, 0),
+        (MUCH, "auto", PIPE, SLOWLY, 0),
+    ],
 )
-def test_much_over_a_slow_line_is_compressed(size: int, compress: str, tunnel: str, times: int) -> None:
+def test_much_over_a_slow_line_is_compressed(
+    size: int, compress: str, tunnel: str, rate: float | None, times: int
+) -> None:
     with (
         FakeServer(COMPRESSING) as fake,
-        Proxy(fake.port, delay_to_client=2 * FAR) as proxy,
+        Proxy(fake.port, delay_to_client=2 * FAR, rate_to_client=rate) as proxy,
         reached(proxy.port, compress, tunnel=tunnel.format(proxy.port)) as driver,
     ):
-        driver.create(X)
-        put(driver, "x", [Mail(message("1", b"x" * size + b"\n"))])
-        found = [len(raw) > size for raw in raws(driver, "x")]
+        found = read_twice(driver, size)
 
-    assert (times, [True]) == (fake.count("COMPRESS"), found)
+    assert (times, [True, True]) == (fake.count("COMPRESS"), found)
 
 
 def test_line_that_breaks_when_it_is_compressed_is_not_compressed_again() -> None:
-    with FakeServer(COMPRESSING) as fake, Proxy(fake.port, delay_to_client=2 * FAR) as proxy:
+    with FakeServer(COMPRESSING) as fake, Proxy(fake.port, delay_to_client=2 * FAR, rate_to_client=SLOWLY) as proxy:
         fake.script.append(Trap("COMPRESS", Answer("OK but it does not"), nth=0))
         with reached(proxy.port, "auto") as driver:
-            driver.create(X)
-            put(driver, "x", [Mail(message("1", b"x" * MUCH + b"\n"))])
-            found = [len(raw) > MUCH for raw in raws(driver, "x")]
+            found = read_twice(driver, MUCH)
 
-    assert ([True], 1, 2) == (found, fake.count("COMPRESS"), fake.connections)
+    assert ([True, True], 1, 2) == (found, fake.count("COMPRESS"), fake.connections)
 
 
 # ---- a real server ---------------------------------------------------------------------------------------------------

@@ -121,6 +121,7 @@ class Proxy:
         chunk: int | None = None,  # read and pass on so many bytes at a time, in small buffers
         delay_to_client: float = 0.0,  # seconds
         delay_to_server: float = 0.0,
+        rate_to_client: float | None = None,  # bytes a second
     ) -> None:
         self._target_port = target_port
         self._swallow = re.compile(swallow.encode() if isinstance(swallow, str) else swallow, re.I) if swallow else None
@@ -134,6 +135,7 @@ class Proxy:
         self._chunk = chunk
         self._delay_to_client = delay_to_client
         self._delay_to_server = delay_to_server
+        self._rate_to_client = rate_to_client
         self.tally = Tally()
         self._listener = listen(chunk)
         self._links: list[Link] = []
@@ -234,6 +236,8 @@ class Proxy:
                 with link.lock:
                     mute = link.mute() if piece.first else mute
                 if not mute:
+                    if self._rate_to_client:
+                        time.sleep(len(piece.data) / self._rate_to_client)
                     self._pass_on(link, link.client, piece.data[: cut.allowed(piece)])
                 swallowed = piece.last and self._answered(link, scanner.text)
                 if (cut.reached or swallowed) and not link.over:

@@ -15,6 +15,7 @@ from .wire import DEFLATE, Connection
 
 WAITS = (1.0, 5.0, 20.0, 60.0)  # seconds before each further try to reach a server that was there before
 FAR = 0.015  # seconds of a round trip; on shorter ways bytes come faster than servers compress them
+SLOW = 4_000_000  # bytes a second; servers compress some 20 MB, and by half
 MUCH = 128 * 1024  # bytes; to compress less saves no more time than the round trip that it takes to agree on it
 TRIES = 3  # for the same thing, while the connection breaks each time
 
@@ -101,8 +102,9 @@ class Reach:
         if not conn.has(DEFLATE):
             return False
         if self.account.compress == "auto":
-            far = conn.round_trip > FAR and not self.account.tunnel  # which mostly is ssh, and compresses if it should
-            return far and conn.traffic + self._coming > MUCH and not self._breaks
+            if self.account.tunnel or self._breaks:  # a tunnel mostly is ssh, and compresses if it should
+                return False
+            return conn.round_trip > FAR and conn.flow < SLOW and conn.traffic + self._coming > MUCH
         return self.account.compress == "yes"
 
     def _connected(self, again: bool) -> Connection:

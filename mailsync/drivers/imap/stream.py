@@ -6,8 +6,10 @@ the buffer. Any fault of the connection is `Lost`, after which the stream is clo
 
 from __future__ import annotations
 
+import math
 import select
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 BUFFER = 256 * 1024  # bytes; more would not stay in the processor's cache
 ROOM = 16 * 1024  # less than this is not worth a call
+ENOUGH = 32 * 1024  # bytes, to know how fast a line is
 MAX_LINE = 16 * 1024 * 1024  # bytes; a server that sends more without a line end is broken, or means harm
 
 
@@ -39,6 +42,8 @@ class Stream:
         self._view = memoryview(self._buffer)
         self._at = self._end = 0  # what was received, and not read, lies between them
         self.traffic = 0  # bytes both ways
+        self._flowing = False  # something came since something was sent, or goes out as fast as it can
+        self._flowed, self._flow_time = 0, 0.0  # bytes and seconds while it was so
         self._ended = ""  # why nothing more comes in
         sock.setblocking(False)
         self._is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_QUICKACK")
@@ -83,16 +88,25 @@ class Stream:
         early = self.whole(self._end - self._at)
         self._through = Deflated(self._sock, early)
 
+    @property
+    def flow(self) -> float:
+        """Bytes a second, as far as the line and not an answer was waited for; infinite until there were enough."""
+        return self._flowed / self._flow_time if self._flowed >= ENOUGH and self._flow_time else math.inf
+
     def send(self, data: bytes) -> None:
         """All of it is given to the system when this returns."""
+        self._flowing = False
         if self._ended:
             raise Lost(f"the connection broke: {self._ended}")
         left = memoryview(data)
         self.traffic += len(data)
         while left:
             try:
-                left = left[self._through.send(left) :]
+                sent = self._through.send(left)
+                left = left[sent:]
+                self._flowed += sent if self._flowing else 0
             except self._full:
+                self._flowing = True
                 if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN and not self._ended:
                     self._receive()
             except self._hungry:
@@ -163,6 +177,8 @@ class Stream:
             raise Lost(f"the connection broke: {self._ended}")
         self._end += count
         self.traffic += count
+        self._flowed += count if self._flowing else 0
+        self._flowing = True
         return True
 
     def _make_room(self, wanted: int) -> None:
@@ -184,7 +200,9 @@ class Stream:
         self._at, self._end = 0, unread
 
     def _wait(self, events: int) -> int:
+        begin = time.monotonic()
         found = stopping.poll(self._sock, events, self.timeout)
+        self._flow_time += time.monotonic() - begin if self._flowing else 0
         if not found:
             self.close()
             self._ended = f"nothing came for {self.timeout:g} seconds"

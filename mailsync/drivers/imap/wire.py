@@ -71,6 +71,11 @@ class Connection:
         return self._wire.traffic
 
     @property
+    def flow(self) -> float:
+        """Bytes a second, while it was the line that was waited for."""
+        return self._wire.flow
+
+    @property
     def lost(self) -> bool:
         return self._wire.closed
 
