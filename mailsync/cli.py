@@ -26,6 +26,7 @@ STOPPED = MailsyncError("stopped; what was done until then is remembered")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run mailsync; returns its exit code."""
+    gc.set_threshold(100_000)  # listings are a million small values without cycles: 700 would walk them all the time
     _fill_standard_streams()
     argv = sys.argv[1:] if argv is None else argv
     out, err = Out(sys.stdout), Out(sys.stderr)
@@ -49,7 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Namespace, report: Host) -> int:
-    gc.set_threshold(100_000)  # listings are a million small values without cycles: 700 would walk them all the time
     try:
         from .command import Command  # with all that a run needs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from ... import stopping
@@ -17,7 +18,6 @@ from . import answers, mailboxes
 from .account import QUIET, Account, Secrets, Tell
 from .ahead import Ahead, Flight
 from .mailboxes import EVERYTHING, INBOX, Found
-from .making import Making
 from .naming import Naming
 from .reach import Reach
 from .select import USUAL, Selected, ServerHolds, mailbox_id, opening, selected
@@ -27,6 +27,7 @@ from .wire import Connection
 if TYPE_CHECKING:  # a run that finds nothing lists and opens no mailbox
     from .draft import Draft
     from .looking import Looking
+    from .making import Making
 
 
 class ImapStore:
@@ -57,7 +58,6 @@ class ImapStore:
         ]
         self._looking: Looking | None = None  # the last one
         self._naming = Naming(self._reach, patterns, prefix, subscribed=subscribed)
-        self._making = Making(self._reach, self._naming, tell)
         self._codec = self._naming.codec
         self._subscribed = subscribed
         self._readonly = readonly
@@ -157,6 +157,12 @@ class ImapStore:
     def foresee(self, coming: Sequence[Coming]) -> None:
         self._ahead.expect(coming)
         self._reach.expect(sum(one.size for one in coming))
+
+    @cached_property
+    def _making(self) -> Making:
+        from .making import Making  # most runs make nothing
+
+        return Making(self._reach, self._naming, self._tell)
 
     def create_all(self, mailboxes: Sequence[Mailbox]) -> Collection[Mailbox]:
         made = self._making.create_all(mailboxes)
