@@ -52,8 +52,8 @@ def _noops(place: Place, n: Sizes) -> list[Case]:
     return [
         Case(f"no-op, 10 mailboxes, {FAR}", "mbsync", few.again, 0.2),
         Case(f"no-op, {len(boxes)} mailboxes, {FAR}", "mbsync", many.again, 0.02),
-        Case(f"no-op, {BOTH}, {n.small:,}", "mbsync", small.again, 0.6, repeat=often),
-        Case(f"no-op, {BOTH}, {n.middle:,}", "mbsync", middle.again, 0.6, repeat=often),
+        Case(f"no-op, {BOTH}, {n.small:,}", "mbsync", small.again, repeat=often),
+        Case(f"no-op, {BOTH}, {n.middle:,}", "mbsync", middle.again, repeat=often),
         Case(f"no-op, {BOTH}, {n.large:,}", "mbsync", large.again, 0.6, repeat=often),
         Case(f"no-op, Maildir and Maildir, {n.large:,}", "mbsync", local.again, 0.6, repeat=often),
         Case(f"no-op, {BOTH}, {n.small:,}", "OfflineIMAP", other.again, 0.1),
@@ -70,7 +70,7 @@ def _changed(place: Place, n: Sizes) -> list[Case]:
     mboxes = Beside(partial(place.unsettled_mboxes, n.some), Home.original)
     return [
         Case(f"1 % changed, {BOTH}, {n.middle:,}", "mbsync", near.changing(n.middle), 0.8),
-        Case(f"1 % changed, {BOTH}, {n.small:,}, {FAR}", "mbsync", far.changing(n.small), 0.8),
+        Case(f"1 % changed, {BOTH}, {n.small:,}, {FAR}", "mbsync", far.changing(n.small)),
         Case(f"1 % changed, {BOTH}, {n.small:,}", "OfflineIMAP", other.changing(n.small), 0.1),
         Case(f"1 % changed, mbox and mbox, {n.some:,}", "5.2.7", mboxes.changing(n.some)),
     ]

@@ -17,6 +17,7 @@ from .database import Database, raw, text
 from .model import NONE, Entry, Flags, Holds, Listing, Mailbox, MessageId, Token, Uid
 
 VERSION = 1
+ROOM = 1000  # places between two messages, for those that will come to lie there
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS box
   (number INTEGER PRIMARY KEY, mailbox BLOB UNIQUE, rule TEXT, sum INTEGER, token TEXT, validity TEXT, identity TEXT,
@@ -97,11 +98,11 @@ class Cache(Database):
 
     def _placed(self, entries: Iterable[Entry], before: dict[bytes, Row]) -> Iterator[Row]:
         """The rows of these. Whatever lies behind those before it keeps its place: most rows stay as they are."""
-        last = -1
+        last, step = -1, 1 if before else ROOM
         for entry in entries:
             uid = raw(entry.uid)
             was = before.get(uid)
-            last = was[0] if was and was[0] > last else last + 1
+            last = was[0] if was and was[0] > last else last + step
             yield last, uid, entry.id, self._raw(entry.flags), entry.size, entry.date
 
     def _set(self, words: bytes) -> Flags:

@@ -124,7 +124,7 @@ def test_little_is_written_of_what_stays_as_it_was(tmp_path: Path) -> None:
     with Cache(tmp_path / "cache", "r") as cache, cache.doubted() as db:
         before = db.total_changes
         cache.known(BOX)
-        cache.keep(numbered(*range(5), *range(10, 1002)))
+        cache.keep(numbered(*range(5), *range(10, 500), 2000, *range(500, 1002)))
 
         assert db.total_changes - before < 20
 
@@ -138,7 +138,7 @@ def test_little_is_written_of_what_stays_as_it_was(tmp_path: Path) -> None:
         "DELETE FROM message WHERE uid=CAST('2' AS BLOB)",
         "UPDATE message SET id='<9>' WHERE uid=CAST('2' AS BLOB)",
         "UPDATE message SET flags=CAST('\\Seen' AS BLOB) WHERE uid=CAST('2' AS BLOB)",
-        "UPDATE message SET uid=5 WHERE place=1",
+        "UPDATE message SET uid=5 WHERE id='<2>'",
         "UPDATE message SET id=NULL",
         "UPDATE box SET flags=7",
         "UPDATE box SET sum=0",
