@@ -40,9 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if (text := settled.told(options)) is not None:
         out.write(text)
-        return 1 if out.lost else 0
-    report = _report(options, Out(None) if options.plan == "-" else out, err)
-    code = _run(options, report)
+        if not out.lost:
+            return 0
+        code, report = 0, _report(options, out, err)
+    else:
+        report = _report(options, Out(None) if options.plan == "-" else out, err)
+        code = _run(options, report)
     if out.lost:
         report.problem(f"not all output could be written: {out.lost.strerror}")
         return code or 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,6 +114,15 @@ def test_who_wants_to_see_it_looks(stores: Path, looks: list[str], args: list[st
         rest(*args, "c")
 
     assert ["c", "c"] == looks
+
+
+def test_output_that_cannot_be_written_is_told(stores: Path) -> None:
+    words = [sys.executable, "-m", "mailsync", "c"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, cwd=stores, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+
+    assert 1 == done.returncode
+    assert "not all output could be written: No space left on device" in done.stderr
 
 
 def test_simulation_leaves_no_stamp(stores: Path) -> None:
