@@ -1,4 +1,4 @@
-"""A store of local mailboxes: walks the file system, and hands each mailbox to the format it is in.
+"""A store of local mailboxes: finds them, and hands each to the format it is in.
 
 Knows no message; what lies where, and how it is named, is in `places`. Names come out as the patterns say them:
 `Mail/%` gives `Mail/x`, `~/m/%` gives `~/m/x`. Other than 5.2.7's, its listings have no files that hold no mail (but as
@@ -9,14 +9,12 @@ not there, and no second name for the file that is INBOX.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Self
 
 from ..errors import BoxError, StoreError
 from ..model import BoxInfo, Failure, Fault, Holds, Identify, Listing, Mailbox
@@ -25,9 +23,8 @@ from ..unchanged import State, lasting, state
 from .contract import Box, Sight, Wanted
 from .files import inode, make_directories, scan, sync_directory, token, why
 from .formats import FORMATS, Local, by_name, recognise
-from .places import INBOX, MH_INBOX, Place, Places, Root, is_taken, look, look_or_fail
-
-_OURS = re.compile(r"\.lock$|^\..*\.mailsync-[a-z]+$|\.[0-9]+\.tmp$")
+from .places import INBOX, MH_INBOX, Place, Places, Root, look, look_or_fail
+from .walk import Entry, Walk, entries_of, inode_of, is_ours, unseen
 
 
 class LocalStore:
@@ -79,7 +76,7 @@ class LocalStore:
             self._see(place.path)
             return self._info(mailbox, place.path, place.format) if look_or_fail(place.path) else None
         except BoxError as err:
-            return _unseen(mailbox, str(err), err.hint)
+            return unseen(mailbox, str(err), err.hint)
 
     def holds(self, mailbox: Mailbox) -> Holds:
         place = self._places.place(mailbox)
@@ -218,15 +215,15 @@ class LocalStore:
             with scan(path):
                 pass
             if not os.access(path, os.X_OK):
-                return _unseen(mailbox, "Permission denied")
+                return unseen(mailbox, "Permission denied")
             missing = [part for part in sorted(MAILDIR_PARTS) if not os.path.isdir(os.path.join(path, part))]
             if len(missing) == 1:  # copied by a tool that leaves out empty directories: its mail is not gone
-                return _unseen(mailbox, f"a Maildir without {missing[0]}", f"mkdir {os.path.join(path, missing[0])}")
+                return unseen(mailbox, f"a Maildir without {missing[0]}", f"mkdir {os.path.join(path, missing[0])}")
             return BoxInfo(mailbox, selectable=False)
         except OSError as err:
-            return _unseen(mailbox, why(err))
+            return unseen(mailbox, why(err))
         except BoxError as err:
-            return _unseen(mailbox, str(err), err.hint)
+            return unseen(mailbox, str(err), err.hint)
 
     # ---- what it depends on, before it is read ----
 
@@ -263,7 +260,7 @@ class LocalStore:
                 found = look(root.path)
                 if not found or not stat.S_ISDIR(found.st_mode):
                     continue
-                entries = _entries(root.path)
+                entries = entries_of(root.path)
                 in_mailbox = recognise(root.path, root.format) is not None
             except OSError as err:
                 raise StoreError(f"{root.path}: {why(err)}") from err
@@ -275,10 +272,10 @@ class LocalStore:
             if is_top and self._places.plus:
                 yield from self._dotted(wanted, root, entries)
             else:
-                walk, around = _Walk(wanted, root.format, known_as_inbox, self._info), frozenset({_inode(found)})
+                walk, around = Walk(wanted, root.format, known_as_inbox, self._info), frozenset({inode_of(found)})
                 yield from walk.below(root.name, entries, around, in_mailbox=in_mailbox)
 
-    def _dotted(self, wanted: Patterns, root: Root, entries: Sequence[_Entry]) -> Iterator[BoxInfo]:
+    def _dotted(self, wanted: Patterns, root: Root, entries: Sequence[Entry]) -> Iterator[BoxInfo]:
         """The mailboxes of a Maildir++. A directory that begins with a dot and is no Maildir is none of it."""
         for entry in entries:
             mailbox = Mailbox(root.name + entry.name[1:])
@@ -286,105 +283,13 @@ class LocalStore:
                 continue
             info = self._info(mailbox, entry.path, "maildir")
             if is_inbox(entry.name[1:]) and info.selectable:
-                yield _unseen(Mailbox(root.name + entry.name), f"{root.path} is the INBOX of this Maildir++ already")
+                yield unseen(Mailbox(root.name + entry.name), f"{root.path} is the INBOX of this Maildir++ already")
             elif info.selectable or info.failure:
                 yield info
 
 
 class _Gone(BoxError):
     """It is not there any more: nothing to complain of."""
-
-
-class _Entry(NamedTuple):
-    name: str
-    path: str
-    is_dir: bool
-    is_file: bool  # neither: a link that leads nowhere, or to what is neither
-
-    @property
-    def hidden(self) -> bool:
-        return self.name.startswith(".")
-
-
-@dataclass(frozen=True, slots=True)
-class _Walk:
-    """The names below one root, as deep as a pattern reaches."""
-
-    wanted: Patterns
-    format: str | None  # what else lies there is no mail of this walk
-    known_as_inbox: str | None  # path of what is listed as INBOX
-    info: Callable[[Mailbox, str, str | None], BoxInfo]
-
-    def below(
-        self, above: str, entries: Iterable[_Entry], around: frozenset[tuple[int, int]], *, in_mailbox: bool
-    ) -> Iterator[BoxInfo]:
-        """The names in one directory. In one that is a mailbox itself, files are its own and never mailboxes."""
-        for entry in entries:
-            if in_mailbox and (entry.is_file or entry.name in MAILDIR_PARTS):
-                continue
-            if not above and is_taken(entry.name):
-                yield _unseen(Mailbox(entry.name), "this name means another place: as a mailbox it cannot be reached")
-            elif entry.is_dir:
-                yield from self._directory(Mailbox(above + entry.name), entry, around)
-            elif self._listed(Mailbox(above + entry.name), entry) and not is_ours(entry.name):
-                info = self.info(Mailbox(above + entry.name), entry.path, self.format)
-                # An empty .keep or .nobackup is a mark, and .#x a lock of Emacs: no mail.
-                if not entry.hidden or (info.selectable and _holds_bytes(entry.path)):
-                    yield info
-
-    def _directory(self, mailbox: Mailbox, entry: _Entry, around: frozenset[tuple[int, int]]) -> Iterator[BoxInfo]:
-        matches, level = self._listed(mailbox, entry), Mailbox(f"{mailbox}/")
-        reaches, wanted_level = self.wanted.reaches(level), self.wanted.matches(level)
-        if not (matches or reaches or wanted_level):
-            return
-        info = self.info(mailbox, entry.path, self.format)
-        if entry.hidden and not info.selectable and not info.failure:
-            return
-        if matches or info.failure:
-            yield info
-        elif wanted_level:
-            yield BoxInfo(level, selectable=False)
-        if not reaches or info.failure:
-            return
-        try:
-            here = _inode(os.stat(entry.path))
-            if here not in around:
-                yield from self.below(level, _entries(entry.path), around | {here}, in_mailbox=info.selectable)
-        except OSError as err:
-            yield _unseen(mailbox, why(err))
-
-    def _listed(self, mailbox: Mailbox, entry: _Entry) -> bool:
-        return self.wanted.matches(mailbox) and not is_inbox(mailbox) and entry.path != self.known_as_inbox
-
-
-def is_ours(name: str) -> bool:
-    """Lock and temporary files, of this program and of others: never mail."""
-    return _OURS.search(name) is not None
-
-
-def _entries(path: str) -> list[_Entry]:
-    """What lies in a directory, but for what is neither file nor directory: that is never touched."""
-    entries = []
-    with scan(path) as found:
-        for each in found:
-            try:
-                is_dir, is_file = each.is_dir(), each.is_file()
-            except OSError:  # a link that leads in circles, or where we may not look
-                is_dir = is_file = False
-            if is_dir or is_file or each.is_symlink():
-                entries.append(_Entry(each.name, os.path.join(path, each.name), is_dir, is_file))
-    return entries
-
-
-def _inode(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
-
-
-def _holds_bytes(path: str) -> bool:
-    try:
-        return os.path.getsize(path) > 0
-    except OSError:
-        return False
 
 
 def _move(source: str, target: str) -> None:
@@ -394,10 +299,6 @@ def _move(source: str, target: str) -> None:
     else:
         os.link(source, target)
         os.unlink(source)
-
-
-def _unseen(mailbox: Mailbox, why: str, hint: str = "") -> BoxInfo:
-    return BoxInfo(mailbox, selectable=False, failure=Failure(mailbox, why, hint))
 
 
 @contextmanager
