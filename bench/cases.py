@@ -64,12 +64,16 @@ def _noops(place: Place, n: Sizes) -> list[Case]:
 
 
 def _changed(place: Place, n: Sizes) -> list[Case]:
+    few = Beside(partial(place.from_server, n.small), Home.mbsync)
     near = Beside(partial(place.from_server, n.middle), Home.mbsync)
+    large = Beside(partial(place.from_server, n.large, sizes="small"), Home.mbsync)
     far = Beside(partial(place.from_server, n.small, slow=True), Home.mbsync)
     other = Beside(partial(place.from_server, n.small), Home.offlineimap)
     mboxes = Beside(partial(place.unsettled_mboxes, n.some), Home.original)
     return [
+        Case(f"1 % changed, {BOTH}, {n.small:,}", "mbsync", few.changing(n.small)),
         Case(f"1 % changed, {BOTH}, {n.middle:,}", "mbsync", near.changing(n.middle), 0.8),
+        Case(f"1 % changed, {BOTH}, {n.large:,}", "mbsync", large.changing(n.large)),
         Case(f"1 % changed, {BOTH}, {n.small:,}, {FAR}", "mbsync", far.changing(n.small)),
         Case(f"1 % changed, {BOTH}, {n.small:,}", "OfflineIMAP", other.changing(n.small), 0.1),
         Case(f"1 % changed, mbox and mbox, {n.some:,}", "5.2.7", mboxes.changing(n.some)),
@@ -77,6 +81,8 @@ def _changed(place: Place, n: Sizes) -> list[Case]:
 
 
 def _first(place: Place, n: Sizes) -> list[Case]:
+    few = Beside(partial(place.from_server, n.small, read_only=True), Home.mbsync)
+    large = Beside(partial(place.from_server, n.large, sizes="small", read_only=True), Home.mbsync)
     durable = Beside(partial(place.from_server, n.middle, read_only=True), Home.mbsync)
     quick = Beside(partial(place.from_server, n.middle, read_only=True, fsync=False), Home.mbsync)
     far = Beside(partial(place.from_server, n.small, read_only=True, slow=True), Home.mbsync)
@@ -88,7 +94,9 @@ def _first(place: Place, n: Sizes) -> list[Case]:
     into_mbox = Beside(partial(place.from_server, n.small, "mbox", read_only=True), Home.original)
     mboxes = Beside(partial(place.unsettled_mboxes, n.some), Home.original)
     return [
+        Case(f"first, IMAP to Maildir, {n.small:,}", "mbsync", few.first),
         Case(f"first, IMAP to Maildir, {n.middle:,}", "mbsync", durable.first, 0.5),
+        Case(f"first, IMAP to Maildir, {n.large:,}", "mbsync", large.first),
         Case(f"first, IMAP to Maildir, {n.middle:,}, fsync no", "mbsync", quick.first, 1.1),
         Case(f"first, IMAP to Maildir, {n.middle:,}: peak", "", durable.peak_of_first, 60, "MB"),
         Case(f"first, IMAP to Maildir, {n.small:,}, {FAR}", "mbsync", far.first, 0.25),
