@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -220,6 +220,32 @@ def run_apart(home: Path, *args: str, before: Callable[[], None] | None = None) 
         preexec_fn=before,
     )
     return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
+def within(seconds: float, is_so: Callable[[], bool]) -> bool:
+    """Whether that comes true in this time: of what a peer does when we are done already."""
+    until = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def signalled(home: Path, signum: int, stuck: Callable[[], bool], go_on: Callable[[], None]) -> Ran:
+    """`mailsync c` in a process that gets a signal once it is stuck, and ends, though nothing goes on before."""
+    words = [sys.executable, "-m", "mailsync", "c"]
+    process = subprocess.Popen(words, cwd=home, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert stuck()
+        process.send_signal(signum)
+        out, err = process.communicate(timeout=60)
+    finally:
+        go_on()
+        with suppress(OSError):
+            process.kill()
+        process.wait()
+    return Ran(process.returncode, out, err)
 
 
 def obey_permissions() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
@@ -17,7 +15,7 @@ from mailsync.beside import AHEAD, Aside, both
 from mailsync.errors import BoxError, LoginError
 from mailsync.stopping import Stop, Stopped
 
-from .mail import Ran, configure, message, run
+from .mail import Ran, configure, message, run, signalled
 from .servers import server
 from .servers.fake import Action, Answer, Bye, Cut, Do, FakeServer, Trap
 
@@ -296,20 +294,9 @@ def test_signal_ends_a_run_that_waits_for_servers(two: Two, signum: int, silent:
 
     for number in silent:
         at_command(two.sides[number], command, hang)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mailsync", "c"], cwd=two.home, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert all(asked.acquire(timeout=BOUND) for _ in silent)
-        process.send_signal(signum)
-        _, err = process.communicate(timeout=BOUND)
-    finally:
-        go_on.set()
-        with suppress(OSError):
-            process.kill()
-        process.wait()
+    ran = signalled(two.home, signum, lambda: all(asked.acquire(timeout=BOUND) for _ in silent), go_on.set)
 
-    assert (128 + signum, False) == (process.returncode, "Traceback" in err), err
+    assert (128 + signum, False) == (ran.code, "Traceback" in ran.err), ran.err
 
 
 def test_channels_side_by_side_look_at_both_sides_at_the_same_time(home: Path) -> None:

@@ -17,7 +17,7 @@ from mailsync.drivers.imap import sets
 from mailsync.drivers.imap.append import BATCH_BYTES
 from mailsync.drivers.imap.listing import BOXES
 
-from .mail import configure, forget_cache, maildir, message, run
+from .mail import configure, forget_cache, maildir, message, run, within
 from .servers import Login, Server, server
 from .servers.fake import EVERYTHING, FakeServer
 from .servers.proxy import Proxy
@@ -97,11 +97,17 @@ class Said:
 
 
 def synced(peer: Far, *args: str) -> Said:
-    """A run in which nothing fails."""
+    """A run in which nothing fails, up to its LOGOUT: who has changed nothing does not wait for the farewell."""
     tally = peer.wire.tally
     said, flights = len(tally.log), tally.flights
     ran = run(*args, "c")
     assert (0, "") == (ran.code, ran.err), ran.err
+
+    def all_left() -> bool:
+        new = Said(tally.log[said:], 0)
+        return new.count(rb" LOGOUT$") == new.count(rb"^\S+ (LOGIN|AUTHENTICATE) ")
+
+    assert within(30, all_left)
     return Said(tally.log[said:], tally.flights - flights)
 
 

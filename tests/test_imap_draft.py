@@ -29,7 +29,7 @@ def listed(box: Box, modseq: int = 5) -> Listing:
 
 
 def connection(*caps: str, enabled: Iterable[str] = ()) -> Connection:
-    found = SimpleNamespace(has=lambda *wanted: set(caps).issuperset(wanted), enabled=set(enabled), opened=False)
+    found = SimpleNamespace(has=lambda *wanted: set(caps).issuperset(wanted), enabled=set(enabled))
     return cast(Connection, found)
 
 

@@ -54,11 +54,8 @@ class ServerBody(AtOnce):
         text = self.literal.data
         if not isinstance(text, bytes):
             return None
-        local = text.replace(b"\r", b"")
-        if local.replace(b"\n", b"\r\n") == text:  # as in `to_local`
-            return local, len(text)
-        local = text.replace(b"\r\n", b"\n")
-        return local, wire_size(local)
+        local, is_wire = _without_cr(text)
+        return local, len(text) if is_wire else wire_size(local)
 
     def chunks(self, *, wire: bool) -> Iterator[bytes]:
         """`wire`: as it came, but for line ends that are no CRLF. Else each CRLF is LF, and nothing else changes."""
@@ -69,9 +66,16 @@ class ServerBody(AtOnce):
 
 def to_local(text: bytes) -> bytes:
     """Each CRLF becomes LF."""
+    return _without_cr(text)[0]
+
+
+def _without_cr(text: bytes) -> tuple[bytes, bool]:
+    """Each CRLF as LF; and whether all line ends were CRLF, and no CR stood alone."""
     local = text.replace(b"\r", b"")
     # To take all CRs away, put one before each LF, and compare is four times faster than to look for CRLF.
-    return local if local.replace(b"\n", b"\r\n") == text else text.replace(b"\r\n", b"\n")
+    if local.replace(b"\n", b"\r\n") == text:
+        return local, True
+    return text.replace(b"\r\n", b"\n"), False
 
 
 def _read(file: IO[bytes]) -> Iterator[bytes]:

@@ -74,7 +74,6 @@ def opening(conn: Connection, name: bytes, *, write: bool, since: Selected | Non
 
     `since`: what has changed after that is to be told, too (QRESYNC: RFC 7162, 3.2.5).
     """
-    conn.opened = True
     verb = b"SELECT " if write else b"EXAMINE "
     if since and since.validity and since.modseq:
         return verb + name + b" (QRESYNC (%s %d))" % (since.validity.encode(), since.modseq)

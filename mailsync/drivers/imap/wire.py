@@ -33,6 +33,9 @@ from .tokens import (
 )
 
 DEFLATE = "COMPRESS=DEFLATE"
+ONLY_ASK = (  # commands that change nothing
+    b"LIST ", b"LSUB ", b"NAMESPACE", b"STATUS ", b"SELECT ", b"EXAMINE ", b"UID FETCH ", b"UID SEARCH ", b"ENABLE ",
+)  # fmt: skip
 SHOWN = 2000  # bytes of a line that -di shows
 
 
@@ -55,7 +58,7 @@ class Connection:
         self._sleep = sleep
         self.caps = client.caps
         self.enabled: set[str] = set()
-        self.opened = False  # a mailbox was
+        self._changed = False  # something on the server, perhaps
         self.tell = tell
         self._wire = client.wire
         self._waiting: dict[bytes, None] = {}  # tags whose answers were not read yet, in order
@@ -88,6 +91,7 @@ class Connection:
     def send(self, *commands: bytes) -> list[bytes]:
         """Send them all at once; their tags."""
         tags = [self.client.next_tag() for _ in commands]
+        self._changed = self._changed or not all(command.startswith(ONLY_ASK) for command in commands)
         self.push(b"".join(b"%s %s\r\n" % pair for pair in zip(tags, commands, strict=True)))
         if tags and not self._waiting:
             self._asked = tags[0], time.monotonic()
@@ -101,6 +105,7 @@ class Connection:
     def begin(self, command: bytes) -> bytes:
         """Send a command up to its first literal; the rest goes through `push`."""
         tag = self.client.next_tag()
+        self._changed = True
         self.push(b"%s %s" % (tag, command))
         self._waiting[tag] = None
         return tag
@@ -183,7 +188,7 @@ class Connection:
         if self._waiting or self.lost:
             self.client.drop()
         else:
-            self.client.end(wait=self.opened)
+            self.client.end(wait=self._changed)
 
     def drop(self) -> None:
         self._wire.close()
