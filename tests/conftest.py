@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from .mail import ordinary_rights
+from .tried import Tally
 
 settings.register_profile(
     "mailsync",
@@ -28,11 +29,14 @@ ORIGINAL = "/usr/bin/mailsync"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped counts as failed")
+    parser.addoption("--tried", type=Path, metavar="FILE", help="write the table of what was tried into it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "torture: takes long; run by make torture")
+    config.addinivalue_line("markers", "tried(what): counted by make torture, for the README")
     if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Tally(config.getoption("tried")))
         _install_original()
 
 
@@ -81,6 +85,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
     outcome = yield
     report = outcome.get_result()
+    report.user_properties.extend(("tried", mark.args[0]) for mark in item.iter_markers("tried"))
     if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--no-skips"):
         report.outcome = "failed"
         report.longrepr = f"skipped, but CI skips nothing: {report.longrepr}"

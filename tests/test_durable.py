@@ -20,6 +20,9 @@ from mailsync.drivers import delivery
 
 from .mail import configure, maildir, message, run
 from .servers.fake import EVERYTHING, FakeServer
+from .tried import POWER
+
+pytestmark = POWER
 
 BOXES = ("one", "two", "deep/three")
 COUNT = 9  # messages of each box

@@ -22,6 +22,9 @@ from mailsync.drivers.imap.dial import Client, dial
 from .mail import Ran, configure, forget_cache, maildir, message, run, run_apart
 from .servers import Login, Server, server
 from .servers.proxy import Proxy
+from .tried import NETWORK
+
+pytestmark = NETWORK
 
 Mail = tuple[bytes, str]  # content, and the letters of its flags
 AWAY = 6  # the exit code of a run whose server is not there any more

@@ -15,6 +15,7 @@ from mailsync.plan import Done
 
 from .test_laws import SCENARIOS, Laws, Scenario, check_kill_points
 from .test_laws_wide import WIDE_SCENARIOS, WideLaws, WideScenario
+from .tried import PLANTED
 
 
 def memory_before_mail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +137,7 @@ BUGS = [
 ]
 
 
+@PLANTED
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_the_laws_catch(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     bug(monkeypatch)
@@ -145,6 +147,7 @@ def test_the_laws_catch(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: 
     assert caught, "no scenario, cut off anywhere, shows this bug"
 
 
+@PLANTED
 @pytest.mark.parametrize("bug", WIDE_BUGS, ids=lambda bug: bug.__name__)
 def test_the_wide_laws_catch(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     bug(monkeypatch)
