@@ -237,12 +237,19 @@ def _group(case: Case, id: Key, lines: Sequence[Line], members: Members, facts: 
         failure = next((answer for answer in answers if isinstance(answer, Failure)), None)
         if failure:
             return _unreadable(id, lines, members, failure)
-    spared = {side: not may_delete(policy.sides[side]) for side in Side}
     twins: dict[Side, Mapping[Digest, int]] = {}
     if policy.duplicates is not Duplicates.SAME_ID:
         twins = {side: groups.twins(side, lines, members[side.other], facts) for side in Side}
     one = {
-        side: groups.distinct(side, members[side], facts, policy.duplicates, spared[side], twins.get(side))
+        side: groups.distinct(
+            side,
+            members[side],
+            facts,
+            policy.duplicates,
+            spared=not may_delete(policy.sides[side]),
+            marks=policy.sides[side].marks,
+            twins=twins.get(side),
+        )
         for side in Side
     }
     entries = {side: one[side].entries for side in Side}

@@ -343,7 +343,6 @@ def test_wide_laws_hold_at_every_kill_point(scenario: WideScenario, interrupt: b
     check_kill_points(scenario, interrupt, WideLaws)
 
 
-@pytest.mark.xfail(strict=True, reason="the flags of the duplicate are merged as if they were those of the message")
 def test_one_run_is_enough_where_only_a_marked_duplicate_is_left_of_a_message() -> None:
     """Both stores mark; the message itself was deleted by a user, its further copy has only the mark."""
     world = World()
