@@ -96,10 +96,12 @@ class WideLaws(Laws):
             return
         for name in [box for box in world.boxes(side) if f"{box}/".startswith(f"{old}/")]:
             goal = new + name.removeprefix(old)
-            for digest, _ in world.messages(side, name).values():
+            for uid, (digest, _) in world.messages(side, name).items():
                 id = BY_DIGEST[digest].id
                 self.unsettle(goal, id)
                 self.unsettle(name, id)
+                if (side, world.mailbox(side, name), uid) in world.unreadable:
+                    self.may_go.add((name, digest))  # nobody can see where it is now
                 self.may_go |= {(name, other) for other in self.with_id(side.other, name, id) if other != digest}
             self.renamed.append((name, goal))
         self.follow_renames()
