@@ -217,7 +217,8 @@ class LocalStore:
             if not os.access(path, os.X_OK):
                 return unseen(mailbox, "Permission denied")
             missing = [part for part in sorted(MAILDIR_PARTS) if not os.path.isdir(os.path.join(path, part))]
-            if len(missing) == 1:  # copied by a tool that leaves out empty directories: its mail is not gone
+            # Copied by a tool that leaves out empty directories: its mail is not gone.
+            if len(missing) == 1 and not _half_made(path, missing):
                 return unseen(mailbox, f"a Maildir without {missing[0]}", f"mkdir {os.path.join(path, missing[0])}")
             return BoxInfo(mailbox, selectable=False)
         except OSError as err:
@@ -290,6 +291,11 @@ class LocalStore:
 
 class _Gone(BoxError):
     """It is not there any more: nothing to complain of."""
+
+
+def _half_made(path: str, missing: Sequence[str]) -> bool:
+    """A run was killed while it made or removed this Maildir: nothing but tmp is missing, and there is no message."""
+    return missing == ["tmp"] and not any(os.listdir(os.path.join(path, part)) for part in ("cur", "new"))
 
 
 def _move(source: str, target: str) -> None:
