@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mailsync.drivers import dotlocks
 from mailsync.drivers.locks import locked
 from mailsync.errors import BoxError
 
@@ -196,8 +197,23 @@ def test_young_dotlock_of_a_dead_process_of_this_host_is_removed(mbox: Path) -> 
         assert OUR_MARK == lock.read_text()
 
 
+@pytest.mark.parametrize("content", ["", "\0" * 9, str(os.getppid()), f"{os.getppid()}:{os.uname().nodename}"])
+def test_dotlock_from_before_the_last_start_of_this_host_is_removed(
+    mbox: Path, content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has its number now. A power cut may leave its name and take what it told: it was there for ever."""
+    monkeypatch.setattr(dotlocks, "uptime", lambda: 100.0)
+    lock = mbox.parent / "box.lock"
+    lock.write_text(content)
+    aged(lock, 400)
+
+    with locked(str(mbox), write=True, wait=0.1):
+        assert OUR_MARK == lock.read_text()
+
+
 @pytest.mark.parametrize("content", ["0", "", "host:123", str(os.getppid()), "9" * 30, "999999:elsewhere"])
-def test_old_dotlock_of_who_may_be_alive_stays(mbox: Path, content: str) -> None:
+def test_old_dotlock_of_who_may_be_alive_stays(mbox: Path, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dotlocks, "uptime", lambda: 500.0)
     lock = mbox.parent / "box.lock"
     lock.write_text(content)
     aged(lock, 400)

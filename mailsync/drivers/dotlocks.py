@@ -1,6 +1,7 @@
 """Lock files: PATH.lock, as most mail programs have them. Ours tell process and host, as Dovecot's do.
 
-What a process of this host has left that is dead is taken away at once; what another one has left, after a while.
+What is left of a process of this host that is dead is taken away at once, as is what an unknown one left before the
+last start of this host; what others left, after a while.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from _thread import allocate_lock, get_native_id
 from fcntl import LOCK_EX, LOCK_NB, flock
 from typing import NamedTuple
@@ -40,8 +42,10 @@ class Owner(NamedTuple):
 
     def is_dead(self, dotlock: str, age: float) -> bool:
         """Surely: a number without a host may be another host's, and is believed only after a while."""
-        if self.pid is None or self._elsewhere or (not self.host and age <= STALE):
+        if self._elsewhere or (self.pid is not None and not self.host and age <= STALE):
             return False
+        if age > uptime() or self.pid is None:  # what it holds may have been lost with the power
+            return age > uptime()
         if self.pid == os.getpid():  # in a container every run may have the same number
             return dotlock not in _held
         try:
@@ -150,6 +154,11 @@ def _owner(dotlock: str) -> Owner:
         return Owner()
     is_one = pid.isdigit() and 0 < int(pid) < 2**31
     return Owner(int(pid), host.decode("utf-8", "surrogateescape")) if is_one else Owner()
+
+
+def uptime() -> float:
+    """Seconds since the start of this host; where the system cannot tell, more than anything is old."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else float("inf")
 
 
 def _host() -> str:

@@ -8,6 +8,7 @@ not there, and no second name for the file that is INBOX.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -25,6 +26,8 @@ from .files import inode, make_directories, scan, sync_directory, token, why
 from .formats import FORMATS, Local, by_name, recognise
 from .places import INBOX, MH_INBOX, Place, Places, Root, look, look_or_fail
 from .walk import Entry, Walk, entries_of, inode_of, is_ours, unseen
+
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
 
 
 class LocalStore:
@@ -299,12 +302,28 @@ def _half_made(path: str, missing: Sequence[str]) -> bool:
 
 
 def _move(source: str, target: str) -> None:
-    """Rename what must not take the place of anything. For a file a link first: a rename would replace a new one."""
+    """Rename what must not take the place of anything, as a plain rename of a file would."""
     if os.path.isdir(source):
         os.rename(source, target)
-    else:
+    elif not _renamed_at_once(source, target):
         os.link(source, target)
         os.unlink(source)
+
+
+def _renamed_at_once(source: str, target: str) -> bool:
+    """False where the system cannot rename a file so that no other one is replaced. OSError."""
+    import ctypes  # few runs rename an mbox
+
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    if rename(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        return True
+    error = ctypes.get_errno()
+    if error in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(error, os.strerror(error), target)
 
 
 @contextmanager

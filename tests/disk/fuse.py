@@ -28,6 +28,7 @@ DEVICE = "/dev/fuse"
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 NEWNS, REC, PRIVATE, NOSUID, NODEV = 0x20000, 0x4000, 1 << 18, 2, 4  # sched.h, sys/mount.h
 LOOKUP, FORGET, GETATTR, SETATTR, MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK = 1, 2, 3, 4, 8, 9, 10, 11, 12, 13
+RENAME2 = 45
 READ, WRITE, STATFS, FSYNC, INIT, READDIR, FSYNCDIR, DESTROY, BATCH_FORGET, INTERRUPT = (
     15, 16, 17, 20, 26, 28, 30, 38, 42, 36,
 )  # fmt: skip
@@ -75,7 +76,7 @@ class Server:
     def serve(self) -> None:
         answers: dict[int, Callable[[int, bytes], bytes]] = {
             LOOKUP: self.lookup, GETATTR: self.getattr, SETATTR: self.setattr, MKNOD: self.mknod, MKDIR: self.mkdir,
-            UNLINK: self.unlink, RMDIR: self.unlink, RENAME: self.rename, LINK: self.link, READ: self.read,
+            UNLINK: self.unlink, RMDIR: self.unlink, RENAME: self.rename, RENAME2: self.rename2, LINK: self.link, READ: self.read,
             WRITE: self.write, STATFS: self.statfs, FSYNC: self.fsync, FSYNCDIR: self.fsync, READDIR: self.readdir,
             INIT: self.init, DESTROY: lambda node, body: b"",
         }  # fmt: skip
@@ -163,7 +164,15 @@ class Server:
 
     def rename(self, parent: int, body: bytes) -> bytes:
         (to,) = struct.unpack_from("<Q", body)
-        name, new = _names(body[8:])
+        return self.renamed(parent, to, body[8:])
+
+    def rename2(self, parent: int, body: bytes) -> bytes:
+        """One that replaces nothing: the kernel has looked."""
+        (to,) = struct.unpack_from("<Q", body)
+        return self.renamed(parent, to, body[16:])
+
+    def renamed(self, parent: int, to: int, raw: bytes) -> bytes:
+        name, new = _names(raw)
         if (there := self.disk.nodes[to].names.get(new)) and self.disk.nodes[there].names:
             raise Refused(errno.ENOTEMPTY)
         self.do(Rename(self.child(parent, name), parent, name, to, new), self.path(to, new))

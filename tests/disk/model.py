@@ -14,6 +14,7 @@ from random import Random
 from typing import TypeAlias
 
 ROOT = 1  # the number of the root
+SECTOR = 64
 
 
 @dataclass(slots=True)
@@ -293,9 +294,10 @@ def contents(step: Step) -> Sequence[Step]:
 
 
 def torn(step: Step) -> Sequence[Step]:
-    """Of what was written there is one half."""
+    """Of what was written there is the first half, in whole sectors: small ones, as what is written here is small."""
     if isinstance(step, Write):
-        return (Write(step.node, step.at, step.data[: len(step.data) // 2], step.quiet),)
+        half = len(step.data) // 2 // SECTOR * SECTOR
+        return (Write(step.node, step.at, step.data[:half], step.quiet),)
     return (step,)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
 
+from mailsync.drivers import dotlocks
 from mailsync.model import FLAGGED, NONE, SEEN, Boxname, Digest, Flags, MessageId, Side
 from mailsync.stores import Store
 
@@ -44,10 +45,10 @@ class Story:
     def sync(self, disk: Disk, fault: Fault | None = None) -> Acted[Ran]:
         return self.machine.act(disk, lambda: run("c"), fault)
 
-    def check(self, disk: Disk) -> Disk:
+    def check(self, disk: Disk, *, rebooted: bool = False) -> Disk:
         """The law: nothing is lost, and the next run ends as the undisturbed one. Returns what it left."""
         check_all_there(disk)
-        acted = self.machine.act(disk, healed)
+        acted = self.machine.act(disk, after_a_start if rebooted else healed)
         found = acted.done
         assert (0, "") == (found.ran.code, found.ran.err), found.ran
         assert self.expected == found.contents
@@ -96,6 +97,12 @@ def healed() -> Found:
             contents[side] = held(store)
     forget_cache(Path.cwd())
     return Found(ran, contents, run("-s", "--json", "c"))
+
+
+def after_a_start() -> Found:
+    """The same on a host that was started just now."""
+    dotlocks.uptime = float
+    return healed()
 
 
 def held(store: Store) -> Contents:
