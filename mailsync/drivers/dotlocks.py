@@ -11,6 +11,7 @@ import os
 import stat
 import time
 from _thread import allocate_lock, get_native_id
+from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from typing import NamedTuple
 
@@ -65,7 +66,8 @@ def take(dotlock: str, limit: float | None = None) -> tuple[str, str | None]:
     # The same name for each process that has this number: what killed ones leave does not grow.
     temporary = os.path.join(os.path.dirname(dotlock), f".mailsync-{_host()}-{get_native_id()}.lock")
     try:
-        remove(temporary)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
         now = _written(temporary)
         try:
             for _ in range(2):  # again if a dead one's was in the way
