@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .digest import blake2b
 from .directories import directory
@@ -35,8 +35,9 @@ def run_lock(channel: str, msinfo: str) -> Iterator[None]:
                 f"channel {channel} is being synchronized by another mailsync (process {owner})",
                 "Wait for it to end.",
             ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        with suppress(OSError):  # only who waits for it would want to know
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         yield
     finally:
         os.close(fd)

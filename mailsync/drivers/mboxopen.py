@@ -146,7 +146,7 @@ class MboxBox:
                 answers = self._append(chain((first,), islice(left, BATCH - 1)), pulled)
             except SpoolError as err:
                 # The disk is full, most likely: the rest would be fetched for nothing.
-                for uid in chain(pulled, (message.uid for message in left)):
+                for uid in chain(pulled or [first.uid], (message.uid for message in left)):
                     yield self._failure(uid, err)
                 return
             yield from answers
