@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from .processes import Daemon, NotStarted, certificate, free_ports
+from .processes import Daemon, NotStarted, certificate, free_ports, holders, open_ends
 
 PASSWORD = "secret"
 ATTEMPTS = 3  # another process may take a port between our look and the server's
@@ -51,6 +51,19 @@ class Server(ABC):
     def stop(self) -> None:
         self._daemon.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def process_of(self, client_port: int) -> int:
+        """The one that serves this plain connection."""
+        [pid] = holders(self.open_ends()[client_port], self._daemon.pid)
+        return pid
+
+    def open_ends(self) -> dict[int, str]:
+        """The connections that it has not closed: the ports of its clients, and inodes."""
+        return open_ends(self.port) | open_ends(self.tls_port)
+
+    def is_at_rest(self) -> bool:
+        """True once it is done with all connections that clients have given up, or that were cut."""
+        return not self.open_ends()
 
     def __str__(self) -> str:
         return f"{self.name} on port {self.port}"

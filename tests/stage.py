@@ -1,0 +1,156 @@
+"""A Maildir and an account on Dovecot, synced once and then changed: what whole runs over a bad network start from."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .mail import Ran, configure, forget_cache, maildir, run, run_apart
+from .servers import Login, Server
+from .servers.proxy import Proxy
+
+Mail = tuple[bytes, str]  # content, and the letters of its flags
+Plant = Callable[[Path, Path], None]  # does something to both trees of mail
+AWAY = 6  # the exit code of a run whose server is not there any more
+
+
+@dataclass
+class Stage:
+    """Two stores, synced once and then changed; to be copied for each test, and what a run makes of them."""
+
+    home: Path
+    mail: Path  # of the server
+    expected: dict[str, list[Mail]]
+    sent: int = 0  # bytes that such a run brings to the client
+    received: int = 0
+
+    def bytes(self, direction: str) -> int:
+        return self.sent if direction == "to_client" else self.received
+
+
+@dataclass
+class World:
+    """A home and an account on Dovecot."""
+
+    home: Path
+    server: Server
+    login: Login
+    remote: str = "/notls"
+    store: str = "timeout 10"  # further settings of the store
+    channel: str = "duplicates keep"  # of the channel: what is doubled stays so
+
+    @property
+    def far(self) -> Path:
+        found = self.server.maildir(self.login)
+        assert found
+        return found
+
+    @property
+    def near(self) -> Path:
+        return self.home / "Mail"
+
+    @property
+    def port(self) -> int:
+        return self.server.tls_port if "/ssl" in self.remote else self.server.port
+
+    def take(self, home: Path, mail: Path) -> None:
+        shutil.copytree(home, self.home, dirs_exist_ok=True)
+        shutil.copytree(mail, self.far)
+        self.server.give(self.login, self.far)
+
+    def point_to(self, port: int) -> None:
+        """The next run connects there."""
+        configure(
+            self.home,
+            "store near { pat Mail/* prefix Mail/ format maildir fsync no }\n"
+            f"store far {{ server {{localhost:{port}/user={self.login.user}{self.remote}}}"
+            f" passwd secret {self.store} }}\n"
+            f"channel c near far {{ msinfo .msinfo {self.channel} }}\n",
+        )
+
+    def move_to(self, server: Server, stage: Stage) -> None:
+        self.server, self.login = server, server.new_login()
+        self.take(stage.home, stage.mail)
+
+    def broken_run(self, *faults: dict[str, Any], codes: tuple[int, ...]) -> Ran:
+        """One through proxies, each behind the one before it and with a fault of its own."""
+        with ExitStack() as stack:
+            port = self.port
+            for fault in faults:
+                port = stack.enter_context(Proxy(port, **fault)).port
+            self.point_to(port)
+            broken = run("c")
+        assert broken.code in codes, broken
+        return broken
+
+    def check(self, stage: Stage) -> None:
+        """After a run without faults both stores are as if nothing had happened, and nothing is left to do."""
+        self.point_to(self.port)
+        after = run("c")
+        here, there = self.contents()
+
+        assert 0 == after.code, after
+        assert stage.expected == here, difference(stage.expected, here)
+        assert stage.expected == there, difference(stage.expected, there)
+        forget_cache(self.home)
+        assert [] == run("-s", "--json", "c").steps
+
+    def contents(self) -> tuple[dict[str, list[Mail]], dict[str, list[Mail]]]:
+        return contents(self.near), contents(self.far)
+
+
+def build(directory: Path, server: Server, plant: Plant, change: Plant) -> Stage:
+    """Plant, sync, change; and sync a copy of that to see what comes of it."""
+    first = World(directory / "first", server, server.new_login())
+    plant(first.near, first.far)
+    server.give(first.login, first.far)
+    first.point_to(server.port)
+    assert (0, "") == _outcome(run_apart(first.home, "c"))
+    change(first.near, first.far)
+    found = Stage(first.home, directory / "mail", {})
+    shutil.copytree(first.far, found.mail)
+    second = World(directory / "second", server, server.new_login())
+    second.take(found.home, found.mail)
+    with Proxy(server.port) as proxy:
+        second.point_to(proxy.port)
+        assert (0, "") == _outcome(run_apart(second.home, "c"))
+        found.sent, found.received = proxy.sent, proxy.received
+    here, found.expected = second.contents()
+    assert here == found.expected
+    return found
+
+
+def _outcome(ran: Ran) -> tuple[int, str]:
+    return ran.code, ran.err
+
+
+def add(box: Path, prefix: str, raws: list[bytes]) -> None:
+    """Every second one was seen."""
+    maildir(box)
+    for n, raw in enumerate(raws):
+        (box / "cur" / f"{1_750_000_000 + n}.{prefix}{n}.x:2,{'S' * (n % 2)}").write_bytes(raw)
+
+
+def find(box: Path, name: str) -> Path:
+    return next(file for file in (box / "cur").iterdir() if f"Message-ID: <{name}@x>".encode() in file.read_bytes())
+
+
+def contents(root: Path) -> dict[str, list[Mail]]:
+    """All mail of a tree of Maildirs, without any driver."""
+    found = {}
+    for cur in root.rglob("cur"):
+        files = [file for part in ("cur", "new") for file in (cur.parent / part).iterdir()]
+        name = str(cur.parent.relative_to(root)).replace(".", "INBOX")
+        found[name] = sorted((file.read_bytes(), file.name.partition(":2,")[2]) for file in files)
+    return found
+
+
+def difference(expected: dict[str, list[Mail]], found: dict[str, list[Mail]]) -> list[object]:
+    """For whoever reads a failure: how many there are too many, or too few."""
+    wanted, got = (Counter((box, *mail) for box in mails for mail in mails[box]) for mails in (expected, found))
+    return [(got[one] - wanted[one], one[0], one[1][:200], one[2]) for one in wanted | got if got[one] != wanted[one]]
