@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ class Stage:
     expected: dict[str, list[Mail]]
     sent: int = 0  # bytes that such a run brings to the client
     received: int = 0
+    commands: list[bytes] = field(default_factory=list)  # of such a run
+
+    @property
+    def before(self) -> tuple[dict[str, list[Mail]], dict[str, list[Mail]]]:
+        """What both sides hold as long as nothing is done."""
+        return contents(self.home / "Mail"), contents(self.mail)
 
     def bytes(self, direction: str) -> int:
         return self.sent if direction == "to_client" else self.received
@@ -43,6 +49,7 @@ class World:
     remote: str = "/notls"
     store: str = "timeout 10"  # further settings of the store
     channel: str = "duplicates keep"  # of the channel: what is doubled stays so
+    args: tuple[str, ...] = ("c",)
 
     @property
     def far(self) -> Path:
@@ -62,6 +69,12 @@ class World:
         shutil.copytree(home, self.home, dirs_exist_ok=True)
         shutil.copytree(mail, self.far)
         self.server.give(self.login, self.far)
+
+    def begin_anew(self, stage: Stage) -> None:
+        """With nothing left of what was tried before; as another user."""
+        for path in self.home.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.move_to(self.server, stage)
 
     def point_to(self, port: int) -> None:
         """The next run connects there."""
@@ -84,42 +97,42 @@ class World:
             for fault in faults:
                 port = stack.enter_context(Proxy(port, **fault)).port
             self.point_to(port)
-            broken = run("c")
+            broken = run(*self.args)
         assert broken.code in codes, broken
         return broken
 
     def check(self, stage: Stage) -> None:
         """After a run without faults both stores are as if nothing had happened, and nothing is left to do."""
         self.point_to(self.port)
-        after = run("c")
+        after = run(*self.args)
         here, there = self.contents()
 
         assert 0 == after.code, after
         assert stage.expected == here, difference(stage.expected, here)
         assert stage.expected == there, difference(stage.expected, there)
         forget_cache(self.home)
-        assert [] == run("-s", "--json", "c").steps
+        assert [] == run("-s", "--json", *self.args).steps
 
     def contents(self) -> tuple[dict[str, list[Mail]], dict[str, list[Mail]]]:
         return contents(self.near), contents(self.far)
 
 
-def build(directory: Path, server: Server, plant: Plant, change: Plant) -> Stage:
-    """Plant, sync, change; and sync a copy of that to see what comes of it."""
-    first = World(directory / "first", server, server.new_login())
+def build(directory: Path, server: Server, plant: Plant, change: Plant, **settings: Any) -> Stage:
+    """Plant, sync, change; and sync a copy of that to see what comes of it. `settings`: of `World`."""
+    first = World(directory / "first", server, server.new_login(), **settings)
     plant(first.near, first.far)
     server.give(first.login, first.far)
     first.point_to(server.port)
-    assert (0, "") == _outcome(run_apart(first.home, "c"))
+    assert (0, "") == _outcome(run_apart(first.home, *first.args))
     change(first.near, first.far)
     found = Stage(first.home, directory / "mail", {})
     shutil.copytree(first.far, found.mail)
-    second = World(directory / "second", server, server.new_login())
+    second = World(directory / "second", server, server.new_login(), **settings)
     second.take(found.home, found.mail)
     with Proxy(server.port) as proxy:
         second.point_to(proxy.port)
-        assert (0, "") == _outcome(run_apart(second.home, "c"))
-        found.sent, found.received = proxy.sent, proxy.received
+        assert (0, "") == _outcome(run_apart(second.home, *second.args))
+        found.sent, found.received, found.commands = proxy.sent, proxy.received, list(proxy.tally.log)
     here, found.expected = second.contents()
     assert here == found.expected
     return found

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self
 
 from .fakewire import LITERAL, Tally, listen, reset_on_close
 
@@ -118,6 +118,7 @@ class Proxy:
         *,
         swallow: str | bytes | None = None,  # the server executes this command, its answer is not passed on: cut
         nth: int = 1,  # of the commands in which `swallow` is found, over all connections
+        bye: Literal["", "instead", "before", "after"] = "",  # what the server says: not executed, or before its answer
         cut_to_client: int | None = None,  # after so many bytes
         cut_to_server: int | None = None,
         cut_literal_to_client: int | None = None,  # in the middle of the nth
@@ -135,6 +136,7 @@ class Proxy:
         self._target_port = target_port
         self._swallow = re.compile(swallow.encode() if isinstance(swallow, str) else swallow, re.I) if swallow else None
         self._until = nth
+        self._bye = bye
         self._cut_to_client = cut_to_client
         self._cut_to_server = cut_to_server
         self._cut_literal_to_client = cut_literal_to_client
@@ -235,6 +237,8 @@ class Proxy:
         for data in self._arriving(link.client, self._delay_to_server, lambda size: self._came(link, size)):
             for piece in scanner.pieces(data):
                 seen = piece.last and self._command(link, scanner.text)
+                if link.swallowed and self._bye == "instead" and not link.over:
+                    self._hang_up(link)
                 self._pass_on(link, link.server, piece.data[: min(cut.allowed(piece), stall.allowed(piece))])
                 if (cut.reached or seen) and not link.over:
                     link.cut(reset=self._reset)
@@ -250,14 +254,14 @@ class Proxy:
         for data in self._arriving(link.server, self._delay_to_client, lambda size: None):
             for piece in scanner.pieces(data):
                 with link.lock:
-                    mute = link.mute() if piece.first else mute
+                    mute = (self._bye != "after" and link.mute()) if piece.first else mute
                 if not mute:
                     if self._rate_to_client:
                         time.sleep(len(piece.data) / self._rate_to_client)
                     self._pass_on(link, link.client, piece.data[: min(cut.allowed(piece), stall.allowed(piece))])
                 swallowed = piece.last and self._answered(link, scanner.text)
                 if (cut.reached or swallowed) and not link.over:
-                    link.cut(reset=self._reset)
+                    self._hang_up(link)
             self._hold(link, stall)
         if not link.over:
             with suppress(OSError):
@@ -282,6 +286,11 @@ class Proxy:
                 time.sleep(left)
             while queue and queue[0][0] <= time.monotonic():
                 yield queue.popleft()[1]
+
+    def _hang_up(self, link: Link) -> None:
+        if self._bye:
+            self._pass_on(link, link.client, b"* BYE the server is going down\r\n")
+        link.cut(reset=self._reset)
 
     def _hold(self, link: Link, stall: Cut) -> None:
         """A network that is silent: what the client sends from now on fills the buffers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,9 +54,22 @@ class Server(ABC):
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def process_of(self, client_port: int) -> int:
-        """The one that serves this plain connection."""
-        [pid] = holders(self.open_ends()[client_port], self._daemon.pid)
-        return pid
+        """The one that serves this plain connection, which is logged in. LookupError if there is none."""
+        for _ in range(200):  # the process of the login hands it over
+            inode = self.open_ends().get(client_port)
+            found = holders(inode, self._daemon.pid) if inode else []
+            if len(found) == 1:
+                return found[0]
+            time.sleep(0.01)
+        raise LookupError(f"no process serves {client_port}")
+
+    def halt(self) -> None:
+        """End all its processes at once. `resume` starts it again, on the same ports, with the same mail."""
+        self._daemon.stop()
+
+    def resume(self) -> None:
+        self._daemon = self._started()
+        self._daemon.await_greeting(self.port)
 
     def open_ends(self) -> dict[int, str]:
         """The connections that it has not closed: the ports of its clients, and inodes."""
