@@ -256,7 +256,7 @@ class Run:
                 continue
             if removed:
                 came = f"{many(removed, 'message')} had come twice to store {self._stores[side].name}"
-                self._report.note(f"{boxname}: {came} because a connection broke; one of each stays")
+                self._report.note(f"{boxname}: {came} because a connection broke; one of each stays", asked=True)
 
     def _take(self, one: Attempts, stream: Generator[Outcome, None, None]) -> None:
         """Memory, progress and numbers learn of each outcome as it comes. However it ends, all mailboxes are closed."""

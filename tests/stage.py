@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .mail import Ran, configure, forget_cache, maildir, run, run_apart
+import pytest
+
+from mailsync.drivers.imap import reach
+
+from .mail import Ran, configure, forget_cache, maildir, message, run, run_apart, within
 from .servers import Login, Server
 from .servers.proxy import Proxy
 
@@ -78,13 +82,14 @@ class World:
 
     def point_to(self, port: int) -> None:
         """The next run connects there."""
-        configure(
-            self.home,
-            "store near { pat Mail/* prefix Mail/ format maildir fsync no }\n"
-            f"store far {{ server {{localhost:{port}/user={self.login.user}{self.remote}}}"
-            f" passwd secret {self.store} }}\n"
-            f"channel c near far {{ msinfo .msinfo {self.channel} }}\n",
-        )
+        configure(self.home, f"{self.stores(port)}channel c near far {{ msinfo .msinfo {self.channel} }}\n")
+
+    def stores(self, port: int) -> str:
+        return f"store near {{ pat Mail/* prefix Mail/ format maildir fsync no }}\n{self.far_store(port)}"
+
+    def far_store(self, port: int) -> str:
+        at = f"{{localhost:{port}/user={self.login.user}{self.remote}}}"
+        return f"store far {{ server {at} passwd secret {self.store} }}\n"
 
     def move_to(self, server: Server, stage: Stage) -> None:
         self.server, self.login = server, server.new_login()
@@ -103,6 +108,7 @@ class World:
 
     def check(self, stage: Stage) -> None:
         """After a run without faults both stores are as if nothing had happened, and nothing is left to do."""
+        assert within(20, self.server.is_at_rest)
         self.point_to(self.port)
         after = run(*self.args)
         here, there = self.contents()
@@ -115,6 +121,17 @@ class World:
 
     def contents(self) -> tuple[dict[str, list[Mail]], dict[str, list[Mail]]]:
         return contents(self.near), contents(self.far)
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    """Before a further try a run waits for the server to be done with what was cut, however long that takes."""
+    wait = reach.Reach.wait
+
+    def waited(self: reach.Reach, tries: int, why: Exception, seconds: float | None = None) -> None:
+        assert within(20, server.is_at_rest)
+        wait(self, tries, why, 0.0)
+
+    monkeypatch.setattr(reach.Reach, "wait", waited)
 
 
 def build(directory: Path, server: Server, plant: Plant, change: Plant, **settings: Any) -> Stage:
@@ -140,6 +157,21 @@ def build(directory: Path, server: Server, plant: Plant, change: Plant, **settin
 
 def _outcome(ran: Ran) -> tuple[int, str]:
     return ran.code, ran.err
+
+
+def plant_little(near: Path, far: Path) -> None:
+    for root in (near, far):
+        maildir(root / "box", message("stays"), message("goes"))
+    maildir(far)
+
+
+def change_little(near: Path, far: Path) -> None:
+    """One message comes on each side, one gets a flag there, one goes here."""
+    add(near / "box", "n", [message("from here")])
+    add(far / "box", "f", [message("from there")])
+    flagged = find(far / "box", "stays")
+    flagged.rename(f"{flagged}S")
+    find(near / "box", "goes").unlink()
 
 
 def add(box: Path, prefix: str, raws: list[bytes]) -> None:

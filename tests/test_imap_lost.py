@@ -18,7 +18,7 @@ from mailsync.drivers.imap.dial import Client, dial
 
 from .mail import maildir, message
 from .servers import server
-from .stage import AWAY, Stage, World, add, build, find
+from .stage import AWAY, Stage, World, add, build, find, hurry
 from .tried import NETWORK
 
 pytestmark = NETWORK
@@ -70,8 +70,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 @pytest.fixture
 def world(home: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> World:
     """As the stage; what is waited for before a further try is short, the number of tries is not."""
-    monkeypatch.setattr(reach, "WAITS", (0.02,) * len(reach.WAITS))
     dovecot = server("dovecot")
+    hurry(monkeypatch, dovecot)
     found = World(home, dovecot, dovecot.new_login())
     found.take(stage.home, stage.mail)
     return found

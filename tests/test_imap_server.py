@@ -6,21 +6,31 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mailsync.apply import Apply
+from mailsync.attempts import Attempts
+from mailsync.channel import Run
 from mailsync.drivers.imap import reach
+from mailsync.drivers.imap.box import ServerBox
+from mailsync.drivers.imap.wire import Connection
+from mailsync.errors import Lost
+from mailsync.model import Failure, Uid
 
-from .mail import maildir, message, run, within
-from .servers import server
+from .mail import Ran, maildir, message, run
+from .servers import Server, server
+from .servers.dovecot import Dovecot
 from .servers.proxy import Link, Proxy
-from .stage import AWAY, Stage, World, add, build, find
-from .tried import SERVER
+from .stage import AWAY, Stage, World, add, build, find, hurry
+from .tried import PLANTED, SERVER
 
 pytestmark = SERVER
 
@@ -59,8 +69,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 
 @pytest.fixture
 def world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(reach, "WAITS", (0.0,) * len(reach.WAITS))
     dovecot = server("dovecot")
+    hurry(monkeypatch, dovecot)
     return World(home, dovecot, dovecot.new_login(), **SETTINGS)
 
 
@@ -109,7 +119,6 @@ def heals(world: World, stage: Stage, nth: int, fault: Fault) -> None:
         ran = run(*world.args)
     about = fault.__name__, stage.commands[nth - 1], ran
     assert "bug" not in ran.err, about
-    assert within(20, world.server.is_at_rest)
     if ran.code == AWAY and proxy.connections == 1:
         assert re.search(r"mailsync: localhost:\d+: ", ran.err), about
         assert stage.before == world.contents(), about
@@ -139,3 +148,134 @@ def test_server_fails_at_each_command(world: World, stage: Stage, fault: Fault, 
     for nth in range(1, len(stage.commands) + 1):
         heals(world, stage, nth, fault)
     record_property("points", len(stage.commands))
+
+
+# ---- stopped, and started again --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Server]:
+    """A server that nobody else uses: it may be stopped."""
+    server("dovecot")  # or there is none
+    directory = Path(tempfile.mkdtemp(prefix="mailsync-own-", dir="/tmp"))
+    directory.chmod(0o755)  # its users are not root
+    found = Dovecot("dovecot", directory)
+    yield found
+    found.stop()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def stopped_run(world: World, monkeypatch: pytest.MonkeyPatch, nth: int, waits: int | None) -> tuple[Ran, bool]:
+    """The server stops before the nth thing is said, and is there again after so many waits; None: not in this run.
+
+    True if it came to that.
+    """
+    push, wait = Connection.push, reach.Reach.wait
+    pushes, pauses = count(1), count(1)
+
+    def pushed(self: Connection, data: bytes, *, literal: int = 0) -> None:
+        if next(pushes) == nth:
+            world.server.halt()
+        push(self, data, literal=literal)
+
+    def waited(self: reach.Reach, *args: Any) -> None:
+        wait(self, *args)
+        if next(pauses) == waits:
+            world.server.resume()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "push", pushed)
+        patch.setattr(reach.Reach, "wait", waited)
+        world.point_to(world.port)
+        ran = run(*world.args)
+    is_met = next(pushes) > nth
+    if is_met and waits is None:
+        world.server.resume()
+    return ran, is_met
+
+
+def comes_back(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch, nth: int, waits: int | None) -> bool:
+    """One point. False if the run was over before."""
+    world.begin_anew(stage)
+    ran, is_met = stopped_run(world, monkeypatch, nth, waits)
+    if is_met:
+        refused = r"mailsync: .*localhost:\d+: cannot be reached: Connection refused"
+        assert (AWAY if waits is None else 0) == ran.code, (nth, ran)
+        assert waits or re.search(refused, ran.err), (nth, ran)
+        assert "bug" not in ran.err, (nth, ran)
+    world.check(stage)
+    return is_met
+
+
+@pytest.fixture
+def alone(home: Path, own: Server, monkeypatch: pytest.MonkeyPatch) -> World:
+    hurry(monkeypatch, own)
+    return World(home, own, own.new_login(), **SETTINGS)
+
+
+soon_or_not = pytest.mark.parametrize("waits", [2, None], ids=["soon_back", "gone"])
+
+
+@soon_or_not
+def test_server_is_stopped_and_started_again(
+    alone: World, stage: Stage, waits: int | None, monkeypatch: pytest.MonkeyPatch, record_property: Note
+) -> None:
+    for nth in (3, 33):
+        assert comes_back(alone, stage, monkeypatch, nth, waits)
+    record_property("points", 2)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(300)
+@soon_or_not
+def test_server_is_stopped_anywhere(
+    alone: World, stage: Stage, waits: int | None, monkeypatch: pytest.MonkeyPatch, record_property: Note
+) -> None:
+    tried = next(nth for nth in count(1) if not comes_back(alone, stage, monkeypatch, nth, waits))
+    record_property("points", tried)
+
+
+# ---- planted ---------------------------------------------------------------------------------------------------------
+
+
+def retry_without_a_look(patch: pytest.MonkeyPatch) -> None:
+    """What has no answer is sent once more as if nothing had been done."""
+
+    def again(self: Run, one: Attempts, lost: Lost, planner: object, apply: Apply) -> object:
+        return apply.box(one.left(), one.care)
+
+    patch.setattr(Run, "_again", again)
+
+
+def lost_expunge_is_done(patch: pytest.MonkeyPatch) -> None:
+    """Of messages that were to go when the connection broke, all are taken for gone."""
+    expunge = ServerBox.expunge
+
+    def planted(self: ServerBox, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
+        try:
+            yield from list(expunge(self, uids))
+        except Lost:
+            yield from uids
+
+    patch.setattr(ServerBox, "expunge", planted)
+
+
+@PLANTED
+@pytest.mark.parametrize(
+    ("bug", "command", "fault"),
+    [(retry_without_a_look, b" APPEND ", swallowed), (lost_expunge_is_done, b" UID STORE 3 ", bye_instead)],
+)
+def test_this_catches(
+    world: World,
+    stage: Stage,
+    bug: Callable[[pytest.MonkeyPatch], None],
+    command: bytes,
+    fault: Fault,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nth = next(n for n, said in enumerate(stage.commands, 1) if command in said)
+    heals(world, stage, nth, fault)
+    bug(monkeypatch)
+
+    with pytest.raises(AssertionError):
+        heals(world, stage, nth, fault)

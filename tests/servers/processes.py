@@ -58,12 +58,12 @@ class Daemon:
 ESTABLISHED, CLOSE_WAIT = "01", "08"  # proc(5), net/tcp; of the second only the other end is closed
 
 
-def open_ends(port: int) -> dict[int, str]:
-    """The connections to a port of this machine that its server has not closed: their other ports, and inodes."""
+def open_ends(port: int, *states: str) -> dict[int, str]:
+    """The connections to a port of this machine, as its server has them: their other ports, and inodes."""
     found = {}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, remote, state, *rest = line.split()
-        if int(local.partition(":")[2], 16) == port and state in (ESTABLISHED, CLOSE_WAIT):
+        if int(local.partition(":")[2], 16) == port and state in states:
             found[int(remote.partition(":")[2], 16)] = rest[5]
     return found
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from .processes import Daemon, NotStarted, certificate, free_ports, holders, open_ends
+from .processes import CLOSE_WAIT, ESTABLISHED, Daemon, NotStarted, certificate, free_ports, holders, open_ends
 
 PASSWORD = "secret"
 ATTEMPTS = 3  # another process may take a port between our look and the server's
@@ -56,7 +56,7 @@ class Server(ABC):
     def process_of(self, client_port: int) -> int:
         """The one that serves this plain connection, which is logged in. LookupError if there is none."""
         for _ in range(200):  # the process of the login hands it over
-            inode = self.open_ends().get(client_port)
+            inode = open_ends(self.port, ESTABLISHED).get(client_port)
             found = holders(inode, self._daemon.pid) if inode else []
             if len(found) == 1:
                 return found[0]
@@ -71,13 +71,9 @@ class Server(ABC):
         self._daemon = self._started()
         self._daemon.await_greeting(self.port)
 
-    def open_ends(self) -> dict[int, str]:
-        """The connections that it has not closed: the ports of its clients, and inodes."""
-        return open_ends(self.port) | open_ends(self.tls_port)
-
     def is_at_rest(self) -> bool:
         """True once it is done with all connections that clients have given up, or that were cut."""
-        return not self.open_ends()
+        return not any(open_ends(port, CLOSE_WAIT) for port in (self.port, self.tls_port))
 
     def __str__(self) -> str:
         return f"{self.name} on port {self.port}"
