@@ -26,7 +26,7 @@ from mailsync.errors import Lost
 from mailsync.model import Failure, Uid
 
 from .mail import Ran, maildir, message, run
-from .servers import Server, server
+from .servers import Login, Server, server
 from .servers.dovecot import Dovecot
 from .servers.proxy import Link, Proxy
 from .stage import AWAY, Stage, World, add, build, find, hurry
@@ -148,6 +148,40 @@ def test_server_fails_at_each_command(world: World, stage: Stage, fault: Fault, 
     for nth in range(1, len(stage.commands) + 1):
         heals(world, stage, nth, fault)
     record_property("points", len(stage.commands))
+
+
+# ---- where EXPUNGE takes all that is marked --------------------------------------------------------------------------
+
+
+def plant_marked(near: Path, far: Path) -> None:
+    for root in (near, far):
+        maildir(root / "box", *(message(name) for name in ("stays", "goes", "is marked")))
+        marked = find(root / "box", "is marked")
+        marked.rename(f"{marked}T")
+    maildir(far)
+
+
+def change_marked(near: Path, far: Path) -> None:
+    find(near / "box", "goes").unlink()
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    return build(tmp_path_factory.mktemp("marked"), server("dovecot-bare"), plant_marked, change_marked)
+
+
+@pytest.mark.parametrize("fault", [swallowed, bye_instead], ids=lambda fault: fault.__name__)
+def test_mark_of_others_survives(
+    home: Path, marked: Stage, fault: Fault, monkeypatch: pytest.MonkeyPatch, record_property: Note
+) -> None:
+    """Without UIDPLUS it is taken away before EXPUNGE, and given back: also where the connection breaks in between."""
+    hurry(monkeypatch, server("dovecot-bare"))
+    world = World(home, server("dovecot-bare"), Login("", ""))
+    first = next(n for n, command in enumerate(marked.commands, 1) if b"UID SEARCH DELETED" in command)
+    points = range(first, len(marked.commands) + 1)
+    for nth in points:
+        heals(world, marked, nth, fault)
+    record_property("points", len(points))
 
 
 # ---- stopped, and started again --------------------------------------------------------------------------------------
