@@ -34,7 +34,7 @@ LAYERS = [
     {"several"},
     {"runner", "running"},
     {"channel", "check", "modes", "attempts", "undo"},
-    {"planner", "apply", "foresight", "removal", "moving", "copying", "waiting", "review"},
+    {"planner", "apply", "foresight", "removal", "moving", "copying", "waiting", "review", "late"},
     {"planfile"},
     {"settling"},
     {"arguments", "report", "look"},

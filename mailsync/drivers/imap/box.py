@@ -66,7 +66,8 @@ class ServerBox(OpenBox):
 
     def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
         wanted = sorted({int(uid) for uid in uids})
-        failed = changes.expunge(self._ready(), self._mailbox, wanted) if wanted else {}
+        unmarked = self._host.unmarked(self._mailbox)
+        failed = changes.expunge(self._ready(), self._mailbox, wanted, unmarked) if wanted else {}
         self._written()
         yield from changes.answered(uids, failed)
 

@@ -61,7 +61,7 @@ class Connection:
         self._changed = False  # something on the server, perhaps
         self.tell = tell
         self._wire = client.wire
-        self._waiting: dict[bytes, None] = {}  # tags whose answers were not read yet, in order
+        self._waiting: dict[bytes, bool] = {}  # tags whose answers were not read yet, in order; True: may change things
         self._results: dict[bytes, Status] = {}
         self._bye = ""
         self.round_trip = math.inf  # seconds that the quickest answer took
@@ -82,6 +82,11 @@ class Connection:
     def lost(self) -> bool:
         return self._wire.closed
 
+    @property
+    def in_doubt(self) -> bool:
+        """True if it broke before the answer to something that changes the store: the server may be at it still."""
+        return self.lost and any(self._waiting.values())
+
     def has(self, *names: str) -> bool:
         """True if all these extensions are there."""
         return self.caps.issuperset(names)
@@ -91,11 +96,13 @@ class Connection:
     def send(self, *commands: bytes) -> list[bytes]:
         """Send them all at once; their tags."""
         tags = [self.client.next_tag() for _ in commands]
-        self._changed = self._changed or not all(command.startswith(ONLY_ASK) for command in commands)
+        change = [not command.startswith(ONLY_ASK) for command in commands]
+        self._changed = self._changed or any(change)
+        idle = not self._waiting
+        self._waiting.update(zip(tags, change, strict=True))  # first: of what is sent in part, some may be done
         self.push(b"".join(b"%s %s\r\n" % pair for pair in zip(tags, commands, strict=True)))
-        if tags and not self._waiting:
+        if tags and idle:
             self._asked = tags[0], time.monotonic()
-        self._waiting.update(dict.fromkeys(tags))
         return tags
 
     def awaits(self, tag: bytes) -> bool:
@@ -106,8 +113,8 @@ class Connection:
         """Send a command up to its first literal; the rest goes through `push`."""
         tag = self.client.next_tag()
         self._changed = True
+        self._waiting[tag] = True
         self.push(b"%s %s" % (tag, command))
-        self._waiting[tag] = None
         return tag
 
     def push(self, data: bytes, *, literal: int = 0) -> None:
