@@ -183,7 +183,7 @@ class Run:
         if failure := self._waiting.save():
             self._report.note(str(failure), asked=True)
         if not self._msinfo.folded:  # else the memory knows of messages that this run has not listed
-            self._record.save(self._msinfo.digest)
+            self._record.save(self._msinfo.digest, self._remembering.memory)
 
     def _apply(self, planner: Planner) -> None:
         apply = Apply(self.plan, self._stores, self._identify, self._removals, foresees=not self._report.details)
