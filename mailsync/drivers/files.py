@@ -17,13 +17,15 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from .. import stopping
+from ..header import reduced
 from ..model import Failure, Head, Identify, Measured, Message, MessageId, Token, Uid
 from ..unchanged import State, lasting, state
 from .contract import AtOnce
 
 CHUNK = 256 * 1024
 HEAD = 4096  # what is read first of a message
-LONGEST_HEAD = 1024 * 1024  # a message without a blank line is all header, up to here
+LONGEST_HEAD = 1024 * 1024  # what is held of a header as it is
+LARGEST = 2**32  # bytes: sizes of IMAP end before (RFC 3501, 4.2); so does whoever waits for such a message
 PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # seconds, between looks at a directory that keeps changing
 LOCK_WAIT = 10.0  # seconds
 LOCK_STALE = 120.0  # seconds; Dovecot's limit for its small files
@@ -84,11 +86,22 @@ def open_quietly(path: str, flags: int = 0) -> int:
 def open_message(path: str) -> tuple[int, os.stat_result]:
     """A file descriptor to be closed by the caller, and the file's stat. OSError if it is no regular file."""
     fd = open_quietly(path, os.O_NONBLOCK)  # a FIFO put there since the listing must not hang us
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise FileError(errno.EINVAL, "not a regular file", path)
+        _size(found)
+    except OSError:
         os.close(fd)
-        raise FileError(errno.EINVAL, "not a regular file", path)
+        raise
     return fd, found
+
+
+def _size(found: os.stat_result) -> int:
+    """FileError if it is too large to be a message."""
+    if found.st_size >= LARGEST:
+        raise FileError(errno.EFBIG, f"{found.st_size} bytes are no message")
+    return found.st_size
 
 
 @contextmanager
@@ -103,7 +116,10 @@ def scan(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
 
 
 def read_head(fd: int) -> bytes:
-    """The header block of a message, with the end of its last line and without the blank line."""
+    """The header block of a message, with the end of its last line and without the blank line.
+
+    Of one that is too long only what tells the message from others.
+    """
     data = more = os.pread(fd, HEAD, 0)
     size = HEAD
     while True:
@@ -111,8 +127,10 @@ def read_head(fd: int) -> bytes:
             return b""
         if end := _BLANK_LINE.search(data):
             return data[: end.start() + 1]
-        if not more or len(data) >= LONGEST_HEAD:
+        if not more:
             return data
+        if len(data) >= LONGEST_HEAD:
+            return reduced(LocalBody(fd, os.fstat(fd).st_size).chunks(wire=False))
         size = min(8 * size, LONGEST_HEAD)
         more = os.pread(fd, size - len(data), len(data))
         data += more
@@ -124,7 +142,7 @@ def identity_of(path: str, identify: Identify) -> MessageId:
     fd = open_quietly(path, os.O_NONBLOCK)  # a FIFO put there since the listing must not hang us
     try:
         id = identify(read_head(fd))
-        return identify.whole(LocalBody(fd, os.fstat(fd).st_size).chunks(wire=False)) if id is None else id
+        return identify.whole(LocalBody(fd, _size(os.fstat(fd))).chunks(wire=False)) if id is None else id
     finally:
         os.close(fd)
 
