@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .drivers import files
 from .drivers.contract import Box
 from .drivers.maildir import Maildir
 from .errors import BoxError
@@ -106,14 +107,15 @@ class KeptRun:
             }
         )
         try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            files.make_directories(str(self.path), fsync=True)
             fd = os.open(self.path / INDEX, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             with open(fd, "w", encoding="utf-8") as file:
                 file.write(f"{line}\n")
                 file.flush()
                 os.fsync(fd)
+            files.sync_directory(str(self.path))
         except OSError as err:
-            raise BoxError(f"{self.path}: {err.strerror}") from err
+            raise BoxError(f"{self.path}: {files.why(err)}") from err
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mailsync.drivers import delivery, files
 from mailsync.drivers.delivery import Staged
 from mailsync.drivers.files import CHUNK, FileError, LineEnds, LocalBody, read_head, to_wire
+from mailsync.drivers.rewriting import rewrite
 from mailsync.model import NONE, Appended, Failure, Message, Uid
 from mailsync.unchanged import state
 
@@ -194,7 +195,7 @@ def test_rewritten_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
     (tmp_path / "real").chmod(0o640)
     (tmp_path / "link").symlink_to("real")
 
-    files.rewrite(str(tmp_path / "link"), lambda old: old + b" new", fsync=True)
+    rewrite(str(tmp_path / "link"), lambda old: old + b" new", fsync=True)
 
     assert b"old new" == (tmp_path / "real").read_bytes()
     assert (True, 0o640) == ((tmp_path / "link").is_symlink(), (tmp_path / "real").stat().st_mode & 0o777)
@@ -205,7 +206,7 @@ def test_edit_that_changes_nothing_touches_nothing(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"old")
     before = (tmp_path / "f").stat().st_ino
 
-    files.rewrite(str(tmp_path / "f"), lambda old: old, fsync=True)
+    rewrite(str(tmp_path / "f"), lambda old: old, fsync=True)
 
     assert (before, ["f"]) == ((tmp_path / "f").stat().st_ino, os.listdir(tmp_path))
 
@@ -214,7 +215,7 @@ def test_failing_edit_leaves_the_file_and_no_lock(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"old")
 
     with pytest.raises(ZeroDivisionError):
-        files.rewrite(str(tmp_path / "f"), lambda old: bytes(1 // 0), fsync=True)
+        rewrite(str(tmp_path / "f"), lambda old: bytes(1 // 0), fsync=True)
 
     assert (["f"], b"old") == (os.listdir(tmp_path), (tmp_path / "f").read_bytes())
 
@@ -224,7 +225,7 @@ def test_file_that_another_program_has_locked_is_not_written(tmp_path: Path) -> 
     (tmp_path / "f.lock").touch()
 
     with pytest.raises(OSError, match="locked"):
-        files.rewrite(str(tmp_path / "f"), lambda old: b"new", fsync=False, wait=0.1)
+        rewrite(str(tmp_path / "f"), lambda old: b"new", fsync=False, wait=0.1)
 
     assert (["f", "f.lock"], b"old") == (sorted(os.listdir(tmp_path)), (tmp_path / "f").read_bytes())
 
@@ -233,7 +234,7 @@ def test_lock_of_a_dead_program_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "f.lock").touch()
     os.utime(tmp_path / "f.lock", (0, time.time() - 1000))
 
-    files.rewrite(str(tmp_path / "f"), lambda old: b"new", fsync=False, wait=0.1)
+    rewrite(str(tmp_path / "f"), lambda old: b"new", fsync=False, wait=0.1)
 
     assert b"new" == (tmp_path / "f").read_bytes()
 
@@ -247,7 +248,7 @@ def test_record_lock_of_another_program_is_respected(tmp_path: Path) -> None:
         other.stdout.readline()
 
         with pytest.raises(OSError, match="locked"):
-            files.rewrite(str(tmp_path / "f"), lambda old: b"new", fsync=False, wait=0.1)
+            rewrite(str(tmp_path / "f"), lambda old: b"new", fsync=False, wait=0.1)
 
         other.communicate(b"\n")
     assert ["f"] == os.listdir(tmp_path)
@@ -256,7 +257,7 @@ def test_record_lock_of_another_program_is_respected(tmp_path: Path) -> None:
 def test_edits_of_many_threads_are_all_kept(tmp_path: Path) -> None:
     def work(n: int) -> None:
         for _ in range(5):
-            files.rewrite(str(tmp_path / "f"), lambda old: old + b"%d" % n, fsync=False)
+            rewrite(str(tmp_path / "f"), lambda old: old + b"%d" % n, fsync=False)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
     for thread in threads:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mailsync.drivers import dotlocks
 from mailsync.drivers.locks import locked
 from mailsync.errors import BoxError
 
@@ -20,6 +21,7 @@ OURS = (
     "import sys\nfrom mailsync.drivers.locks import locked\n"
     "with locked(sys.argv[1], write={}, wait=9): print('ready',flush=True); input()"
 )
+OUR_MARK = f"{os.getpid()}:{os.uname().nodename}\n"
 ADD_ONE = (
     "import sys\nfrom mailsync.drivers.locks import locked\n"
     "for _ in range(40):\n"
@@ -127,7 +129,7 @@ def read(path: Path) -> None:
 
 def test_dotlock_holds_our_number_and_goes_with_the_lock(mbox: Path) -> None:
     with locked(str(mbox), write=True):
-        assert f"{os.getpid()}\n" == (mbox.parent / "box.lock").read_text()
+        assert OUR_MARK == (mbox.parent / "box.lock").read_text()
         assert ["box", "box.lock"] == sorted(os.listdir(mbox.parent))
 
     assert ["box"] == os.listdir(mbox.parent)
@@ -174,7 +176,7 @@ def test_old_dotlock_of_a_dead_process_is_removed(mbox: Path) -> None:
     aged(lock, 400)
 
     with locked(str(mbox), write=True, wait=0.1):
-        assert f"{os.getpid()}\n" == lock.read_text()
+        assert OUR_MARK == lock.read_text()
 
 
 def test_old_dotlock_with_our_number_that_is_not_ours_is_removed(mbox: Path) -> None:
@@ -186,8 +188,32 @@ def test_old_dotlock_with_our_number_that_is_not_ours_is_removed(mbox: Path) -> 
         assert held_lock.dotlocked
 
 
-@pytest.mark.parametrize("content", ["0", "", "host:123", str(os.getppid()), "9" * 30])
-def test_old_dotlock_of_who_may_be_alive_stays(mbox: Path, content: str) -> None:
+def test_young_dotlock_of_a_dead_process_of_this_host_is_removed(mbox: Path) -> None:
+    """What a killed run had locked was locked for five minutes more, and told as a fault by each run until then."""
+    lock = mbox.parent / "box.lock"
+    lock.write_text(f"{dead_pid()}:{os.uname().nodename}\n")
+
+    with locked(str(mbox), write=True, wait=0.1):
+        assert OUR_MARK == lock.read_text()
+
+
+@pytest.mark.parametrize("content", ["", "\0" * 9, str(os.getppid()), f"{os.getppid()}:{os.uname().nodename}"])
+def test_dotlock_from_before_the_last_start_of_this_host_is_removed(
+    mbox: Path, content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has its number now. A power cut may leave its name and take what it told: it was there for ever."""
+    monkeypatch.setattr(dotlocks, "uptime", lambda: 100.0)
+    lock = mbox.parent / "box.lock"
+    lock.write_text(content)
+    aged(lock, 400)
+
+    with locked(str(mbox), write=True, wait=0.1):
+        assert OUR_MARK == lock.read_text()
+
+
+@pytest.mark.parametrize("content", ["0", "", "host:123", str(os.getppid()), "9" * 30, "999999:elsewhere"])
+def test_old_dotlock_of_who_may_be_alive_stays(mbox: Path, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dotlocks, "uptime", lambda: 500.0)
     lock = mbox.parent / "box.lock"
     lock.write_text(content)
     aged(lock, 400)

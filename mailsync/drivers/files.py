@@ -6,7 +6,6 @@ Knows nothing of mailboxes, names or flags.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import stat
@@ -27,8 +26,6 @@ HEAD = 4096  # what is read first of a message
 LONGEST_HEAD = 1024 * 1024  # what is held of a header as it is
 LARGEST = 2**32  # bytes: sizes of IMAP end before (RFC 3501, 4.2); so does whoever waits for such a message
 PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # seconds, between looks at a directory that keeps changing
-LOCK_WAIT = 10.0  # seconds
-LOCK_STALE = 120.0  # seconds; Dovecot's limit for its small files
 
 NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}  # between these places, of this file
 
@@ -316,78 +313,6 @@ def make_directories(path: str, *, fsync: bool) -> None:
             raise
     if fsync:
         sync_directory(parent)
-
-
-def rewrite(path: str, edit: Callable[[bytes], bytes], *, fsync: bool, wait: float = LOCK_WAIT) -> None:
-    """Give a small file new content at once: `edit` of the old, b"" if there is none. OSError if that cannot be.
-
-    Locked as other programs do: by PATH.lock (Dovecot, Python), which is what becomes the new file, and by fcntl on the
-    file itself (nmh). It keeps its mode and, if a link, its place. An edit that changes nothing writes nothing.
-    """
-    path = os.path.realpath(path)
-    lock = path + ".lock"
-    until = time.monotonic() + wait
-    fd = _lock_file(lock, until)
-    ours = True  # once renamed, a file of that name is another program's lock
-    try:
-        with _record_lock(path, until) as held:
-            old = b"" if held is None else b"".join(iter(lambda: os.read(held, CHUNK), b""))
-            new = edit(old)
-            if new == old:
-                return
-            if held is not None:
-                os.fchmod(fd, stat.S_IMODE(os.fstat(held).st_mode))
-            write_all(fd, new)
-            if fsync:
-                os.fsync(fd)
-            os.rename(lock, path)
-            ours = False
-    finally:
-        os.close(fd)
-        if ours:
-            remove(lock)
-    if fsync:
-        sync_directory(os.path.dirname(path))
-
-
-def _lock_file(lock: str, until: float) -> int:
-    while True:
-        try:
-            return os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            with suppress(FileNotFoundError):
-                if time.time() - os.stat(lock).st_mtime > LOCK_STALE:
-                    os.unlink(lock)
-                    continue
-        _wait(lock, until)
-
-
-@contextmanager
-def _record_lock(path: str, until: float) -> Iterator[int | None]:
-    """The file, open and locked; None if there is none."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield None
-        return
-    try:
-        while True:
-            try:
-                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as err:
-                if err.errno not in (errno.EACCES, errno.EAGAIN):
-                    break  # no such locks here; PATH.lock has to do
-            _wait(path, until)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _wait(path: str, until: float) -> None:
-    if time.monotonic() > until:
-        raise FileError(errno.EAGAIN, "locked by another program", path)
-    stopping.sleep(0.05)
 
 
 def remove(path: str) -> None:

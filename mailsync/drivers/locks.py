@@ -19,15 +19,13 @@ from contextlib import contextmanager, suppress
 
 from .. import stopping
 from ..errors import BoxError
-from .files import open_quietly, why, write_all
+from . import dotlocks
+from .files import open_quietly, why
 
 LOCK_WAIT = 30.0  # seconds
-STALE = 300.0  # seconds without a touch; liblockfile's rule
 REFRESH = 60.0  # seconds
 
 _NO_RECORD_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}  # some network file systems
-_NO_DOTLOCKS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _BY_FILE = sys.platform == "linux" and struct.calcsize("P") == 8  # the layout below is the one of 64 bits
 
 _writing: dict[str, int] = {}  # the files that this process has locked for writing, and in which thread
@@ -74,8 +72,7 @@ class Lock:
         if self._write:
             _writing.pop(self.path, None)
         if self._dotlock is not None:
-            with suppress(OSError):
-                os.unlink(self._dotlock)
+            dotlocks.release(self._dotlock)
         with suppress(OSError):
             _unlock(self.fd)  # a map of the file may outlive the descriptor, and keep the lock with it
         os.close(self.fd)
@@ -125,7 +122,7 @@ def _try(fd: int, path: str, write: bool) -> tuple[str, str | None]:
         return "another program is using it", None
     if not _same(fd, path):
         return "it is replaced again and again", None
-    return _take(f"{path}.lock") if write else ("", None)
+    return dotlocks.take(f"{path}.lock") if write else ("", None)
 
 
 def _open(path: str, write: bool) -> int:
@@ -178,105 +175,6 @@ def _unlock(fd: int) -> None:
 
 def _by_file(fd: int, kind: int) -> None:
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0))
-
-
-# ---- dotlocks --------------------------------------------------------------------------------------------------------
-
-
-def _take(dotlock: str) -> tuple[str, str | None]:
-    """Who is in the way, and the dotlock if it is ours now. By link(2), because O_EXCL is not sure on NFS."""
-    temporary = os.path.join(os.path.dirname(dotlock), f".mailsync-{os.urandom(8).hex()}.lock")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except OSError as err:
-        if err.errno in _NO_DOTLOCKS:
-            return "", None
-        raise
-    try:
-        try:
-            write_all(fd, b"%d\n" % os.getpid())
-            now = os.fstat(fd).st_mtime  # the file server's clock may not be ours
-        finally:
-            os.close(fd)
-        for _ in range(2):  # again if a dead one's was in the way
-            if _link(temporary, dotlock):
-                return "", dotlock
-            busy = _holder(dotlock, now)
-            if busy:
-                return busy, None
-        return f"the lock file {dotlock} comes and goes", None
-    except OSError as err:
-        if err.errno in _NO_DOTLOCKS:
-            return "", None
-        raise
-    finally:
-        with suppress(OSError):
-            os.unlink(temporary)
-
-
-def _link(temporary: str, dotlock: str) -> bool:
-    try:
-        os.link(temporary, dotlock)
-    except FileExistsError:
-        return False
-    except OSError as err:
-        if err.errno not in _NO_LINKS:
-            return os.stat(temporary).st_nlink == 2  # over NFS an answer may be lost, and the link be there
-        return _exclusive(dotlock)
-    return True
-
-
-def _exclusive(dotlock: str) -> bool:
-    """For file systems without hard links."""
-    try:
-        fd = os.open(dotlock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except FileExistsError:
-        return False
-    try:
-        write_all(fd, b"%d\n" % os.getpid())
-    finally:
-        os.close(fd)
-    return True
-
-
-def _holder(dotlock: str, now: float) -> str:
-    """Who holds it, to be read by the user; empty if it is gone, or was a dead one's and is removed."""
-    try:
-        found = os.lstat(dotlock)
-        pid = _pid(dotlock) if stat.S_ISREG(found.st_mode) else None
-    except FileNotFoundError:
-        return ""
-    age = now - found.st_mtime
-    if age > STALE and pid is not None and not _alive(pid, dotlock):
-        # No other mailsync does the same now: it would need the record lock, which we have.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(found, os.lstat(dotlock)):
-                os.unlink(dotlock)
-        return ""
-    owner = f"process {pid}" if pid is not None else "an unknown process"
-    return f"{dotlock} belongs to {owner} and is {max(0, int(age))} seconds old"
-
-
-def _pid(dotlock: str) -> int | None:
-    """None for what tells no process of this host: empty ones, procmail's "0", host names."""
-    try:
-        with open(dotlock, "rb") as file:
-            text = file.read(64).strip()
-    except PermissionError:
-        return None
-    return int(text) if text.isdigit() and 0 < int(text) < 2**31 else None
-
-
-def _alive(pid: int, dotlock: str) -> bool:
-    if pid == os.getpid():  # in a container every run may have the same number
-        return dotlock.removesuffix(".lock") in _writing
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _hint(path: str) -> str:

@@ -19,6 +19,9 @@ from .flags import FlagsReader, in_delivery_order, letter_table, maildir_holds, 
 from .maildiropen import KEYWORDS, OpenMaildir
 from .maildirscan import Names
 
+# As they are made; they go the other way round. So what a killed run leaves is not taken for a Maildir that has lost
+# one of them, and mail with it.
+PARTS = ("cur", "new", "tmp")
 ABANDONED = 36 * 3600  # seconds; a file in tmp/ that is older belongs to nobody (maildir(5))
 
 
@@ -30,7 +33,7 @@ class Maildir:
 
     @staticmethod
     def recognise(path: str) -> bool:
-        return all(os.path.isdir(os.path.join(path, part)) for part in ("cur", "new", "tmp"))
+        return all(os.path.isdir(os.path.join(path, part)) for part in PARTS)
 
     def holds(self) -> Holds:
         """What it can keep, or could if it were created. BoxError if its keywords cannot be read."""
@@ -80,7 +83,7 @@ class Maildir:
         if not self.recognise(self.path):
             raise BoxError(f"{self.mailbox}: no Maildir at {self.path}")
         if write:
-            for part in ("cur", "new", "tmp"):
+            for part in PARTS:
                 if not os.access(self.at(part), os.W_OK | os.X_OK):
                     raise BoxError(f"{self.mailbox}: {self.at(part)} cannot be written to")
         yield OpenMaildir(self)
@@ -88,7 +91,7 @@ class Maildir:
     def create(self) -> None:
         """BoxError if it cannot be made. No error where it is there already."""
         try:
-            for part in ("tmp", "new", "cur"):  # cur last: till then it is no Maildir
+            for part in PARTS:
                 files.make_directories(self.at(part), fsync=self.fsync)
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot be created: {files.why(err)}") from err
@@ -102,9 +105,11 @@ class Maildir:
             self._refuse_unless_empty()
             removed: list[str] = []
             try:
-                for part in ("new", "cur", "tmp"):  # new first: it fails if a message has just come
+                for part in reversed(PARTS):
                     os.rmdir(self.at(part))
                     removed.append(part)
+                    if self.fsync:
+                        files.sync_directory(self.path)
             except OSError:
                 for part in removed:
                     os.mkdir(self.at(part), 0o700)

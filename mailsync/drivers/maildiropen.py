@@ -19,6 +19,7 @@ from . import delivery, files
 from .contract import Box
 from .flags import FlagsReader, add_keywords, change_letters, letter_table, split_name, without_letter
 from .maildirscan import Names
+from .rewriting import rewrite
 
 if TYPE_CHECKING:
     from .maildir import Maildir
@@ -233,7 +234,7 @@ class OpenMaildir:
             return ""
         try:
             in_use = self._names.letters()
-            files.rewrite(self._box.at(KEYWORDS), lambda text: add_keywords(text, new, in_use), fsync=self._box.fsync)
+            rewrite(self._box.at(KEYWORDS), lambda text: add_keywords(text, new, in_use), fsync=self._box.fsync)
         except OSError as err:
             return f"{KEYWORDS}: {files.why(err)}"
         finally:

@@ -15,6 +15,7 @@ from ..model import SEEN, Appended, Failure, FlagChange, Flags, Head, Holds, Mea
 from . import delivery, files
 from .contract import Box
 from .flags import SequenceChange, edit_sequences, flags_by_number
+from .rewriting import rewrite
 
 if TYPE_CHECKING:
     from .mh import Mh
@@ -168,7 +169,7 @@ class OpenMh:
         """OSError if the sequences cannot be written."""
         path = self._box.sequences_file
         if path and (changes or cleared):
-            files.rewrite(path, lambda text: edit_sequences(text, changes, cleared), fsync=self._box.fsync)
+            rewrite(path, lambda text: edit_sequences(text, changes, cleared), fsync=self._box.fsync)
 
     def _temporary(self) -> str:
         return self._box.at(f"{TEMPORARY}{time.time_ns()}.{os.getpid()}.{next(_counter)}")
