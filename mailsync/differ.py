@@ -331,7 +331,9 @@ def _is_another(case: Case, side: Side, entry: Entry, line: Line) -> bool:
 
 
 def _is_kept(case: Case, side: Side, entry: Entry, line: Line) -> bool:
-    """True if a message that is gone there must live on, because a user has wanted it since."""
+    """True if a message that is gone there must live on: a user has wanted it since, or that store has lost it."""
+    if case.listings[side.other].put_back:
+        return True
     if line.flags is None or DELETED in entry.flags:
         return False
     # What the other side cannot hold was never agreed: it may have been there all the time.

@@ -1,12 +1,14 @@
-"""Where a user's files of each kind lie: configuration, state, cache; and how a small one is written.
+"""Where a user's files of each kind lie: configuration, state, cache; and how a small one is written and read.
 
 Imports next to nothing.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from contextlib import suppress
 
 
 def directory(kind: str) -> str:
@@ -33,7 +35,21 @@ def put(path: str, text: str) -> None:
     """Write a file of ASCII anew, for its owner alone; whoever reads it has all of the old or of the new one."""
     beside = f"{path}.{os.getpid()}"
     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="ascii") as file:
-        file.write(text)
-    os.replace(beside, path)
+    try:
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="ascii") as file:
+            file.write(text)
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def get(path: str) -> str:
+    """What `put` has written. OSError or ValueError if it was not that: nobody else may say what is done, or told."""
+    with open(path, encoding="ascii") as file:
+        found = os.fstat(file.fileno())
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise PermissionError(errno.EPERM, "written by somebody else, perhaps", path)
+        return file.read()

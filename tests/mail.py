@@ -25,6 +25,7 @@ from mailsync.drivers.local import LocalStore
 from mailsync.drivers.memory import Bytes
 from mailsync.identity import examine, identify
 from mailsync.model import NONE, Digest, Entry, Failure, Flags, Listing, Mailbox, Message, MessageId, Token, Uid
+from mailsync.unchanged import TICK, is_past
 
 MSGID = identify("msgid")
 NEW_YEAR = 1704067200  # 2024, as UTC
@@ -311,6 +312,13 @@ def ordinary_rights() -> Iterator[None]:
 
 def forget_cache(home: Path) -> None:
     shutil.rmtree(home / ".cache", ignore_errors=True)
+
+
+def pause() -> None:
+    """Until a change from now on would show: the clock of a file system moves in steps."""
+    since = time.time_ns()
+    while not is_past(since):
+        time.sleep(TICK / 4)
 
 
 def resting(box: Local) -> Token:

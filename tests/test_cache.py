@@ -129,6 +129,20 @@ def test_little_is_written_of_what_stays_as_it_was(tmp_path: Path) -> None:
         assert db.total_changes - before < 20
 
 
+def test_nothing_is_written_of_a_listing_that_was_known(tmp_path: Path) -> None:
+    kept(tmp_path, numbered(*range(100)))
+    with Cache(tmp_path / "cache", "r") as cache, cache.doubted() as db:
+        before = db.total_changes
+        found = cache.known(BOX)
+        assert found
+        cache.keep(replace(found, holds=Holds(frozenset({SEEN}))))
+
+        assert before == db.total_changes
+        cache.known(BOX)
+        cache.keep(replace(found, entries=list(found.entries), token=Token("another")))
+        assert before < db.total_changes
+
+
 # ---- damage ----------------------------------------------------------------------------------------------------------
 
 

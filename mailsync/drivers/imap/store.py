@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from ... import stopping
 from ...digest import blake2b
 from ...errors import BoxError, Lost
-from ...model import BoxInfo, Failure, Holds, Identify, Listing, Mailbox, Token
+from ...model import BoxInfo, Entry, Failure, Holds, Identify, Listing, Mailbox, Token
 from ...names import Patterns, is_inbox
 from ..contract import Box, Coming, Sight, Wanted
 from . import answers, mailboxes
@@ -69,6 +69,7 @@ class ImapStore:
         self._names: set[Mailbox] = set()  # of mailboxes that are there
         self._holds: dict[Mailbox, Holds] = {}
         self._touched: dict[Mailbox, set[int]] = {}
+        self._unproven: dict[Mailbox, Entry] = {}
         self._seen: Sequence[Found] | None = None  # what was told first
         self._tokens: dict[Mailbox, Token | None] = {}
         self.keeps_flags: dict[bytes, bool] = {}
@@ -266,6 +267,10 @@ class ImapStore:
         at = self._listed.get(mailbox)
         return at.modseq if at else None
 
+    def unproven(self, mailbox: Mailbox) -> tuple[Entry, Identify] | None:
+        last = self._unproven.pop(mailbox, None)
+        return (last, self._looking.identify) if last and self._looking else None
+
     def touched(self, mailbox: Mailbox) -> set[int]:
         return self._touched.setdefault(mailbox, set())
 
@@ -290,6 +295,8 @@ class ImapStore:
         self._note(mailbox, Selected.at(mailbox, listing), since=None)
         self._holds[mailbox] = holds
         self._touched.pop(mailbox, None)
+        if listing.entries:
+            self._unproven[mailbox] = listing.entries[-1]
         return replace(listing, holds=holds)
 
     def listed(self, draft: Draft) -> Listing:
@@ -354,6 +361,8 @@ class ImapStore:
         if holds:
             self._holds[new] = holds
         self._touched[new] = self._touched.pop(old, set())
+        if last := self._unproven.pop(old, None):
+            self._unproven[new] = last
         self._names.add(new)
         self._forget(old)
 
@@ -361,4 +370,5 @@ class ImapStore:
         self._names.discard(mailbox)
         self._listed.pop(mailbox, None)
         self._holds.pop(mailbox, None)
+        self._unproven.pop(mailbox, None)
         self._touched.pop(mailbox, None)
