@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from contextlib import suppress
 
@@ -46,9 +47,18 @@ def put(path: str, text: str) -> None:
         raise
 
 
+def regular(path: str, flags: int) -> int:
+    """As os.open, to be read. OSError if it is no regular file: a FIFO would be waited for."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "no regular file", path)
+    return fd
+
+
 def get(path: str) -> str:
     """What `put` has written. OSError or ValueError if it was not that: nobody else may say what is done, or told."""
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="ascii", opener=regular) as file:
         found = os.fstat(file.fileno())
         if found.st_uid != os.geteuid() or found.st_mode & 0o022:
             raise PermissionError(errno.EPERM, "written by somebody else, perhaps", path)

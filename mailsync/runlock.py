@@ -21,7 +21,7 @@ def run_lock(channel: str, msinfo: str) -> Iterator[None]:
     path = os.path.join(directory("state"), f"{name_of(channel, msinfo)}.lock")
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True, mode=0o700)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as err:
         raise MailsyncError(
             f"cannot make the lock {path}: {err.strerror}", "Set XDG_STATE_HOME to a directory that can be written."

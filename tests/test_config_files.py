@@ -160,7 +160,7 @@ def test_huge_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         files.load(path)
 
-    assert f"{path}: more than 10,000,000 bytes, expected a configuration file" == str(caught.value)
+    assert f"{path}: more than 500,000 bytes, expected a configuration file" == str(caught.value)
 
 
 def test_bytes_that_are_no_utf8_come_through(tmp_path: Path) -> None:

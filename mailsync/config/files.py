@@ -14,7 +14,7 @@ from ..wording import quoted
 from . import kept
 from .values import ChannelConfig, Config, StoreConfig
 
-MOST_BYTES = 10_000_000
+MOST_BYTES = 500_000  # which take some seconds to read
 
 MINIMAL = """\
 store here {

@@ -18,9 +18,9 @@ from .files import open_quietly, scan
 from .flags import Ranges, split_name
 from .locks import locked
 from .maildir import ABANDONED, Maildir
-from .mboxscan import first_postmark, forget, has_crlf, messages
+from .mboxscan import first_postmark, has_crlf, messages
 from .mboxspool import unfinished
-from .mboxtext import CHUNK, LONGEST_LINE, Source, is_postmark
+from .mboxtext import CHUNK, LONGEST_LINE, Source, forget, is_postmark
 from .mh import Mh
 
 FORGET_AFTER = 64 * 1024 * 1024  # bytes of a map that were read

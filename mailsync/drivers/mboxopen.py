@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from ..errors import BoxError
+from ..header import reduced
 from ..model import (
     HIDDEN,
     Appended,
     Entry,
     Failure,
     FlagChange,
+    Flags,
     Head,
     Holds,
     Identify,
@@ -33,13 +35,14 @@ from ..model import (
 from .files import FileError, measured, refusal, sync_directory, to_wire, why, write_all
 from .locks import Lock
 from .mboxkept import State, keep, kept
-from .mboxscan import Contents, Edit, forget
+from .mboxscan import Contents, Edit
 from .mboxspool import Spool, SpoolError, Tail, beside, remove_spool, unfinished
 from .mboxtext import (
     CHUNK,
     Source,
     Span,
     flags_of,
+    forget,
     numbering,
     plain,
     plain_header,
@@ -102,7 +105,7 @@ class MboxBox:
         """`known`: the ids of some."""
         names, contents = self._current(), self._contents
         for number, (uid, span) in enumerate(names.items(), 1):
-            header, flags = plain_header(contents.raw_header(span), contents.crlf)
+            header, flags = self._header(span)
             id = known[uid] if uid in known else identify(header)
             if id is None:
                 id = identify.whole(self._body(span).chunks(wire=False))
@@ -130,8 +133,7 @@ class MboxBox:
         names = self._current()
         for uid in uids:
             if span := names.get(uid):
-                header, _ = plain_header(self._contents.raw_header(span), self._contents.crlf)
-                yield Head(uid, header, self._date(span))
+                yield Head(uid, self._header(span)[0], self._date(span))
             else:
                 yield _gone(uid)
 
@@ -155,13 +157,16 @@ class MboxBox:
         names = self._current()
         headers: dict[Span, bytes] = {}
         for change in changes:
-            if span := names.get(change.uid):
+            if (span := names.get(change.uid)) and self._contents.takes_lines(span):
                 raw = headers.get(span) or self._contents.raw_header(span)
                 headers[span] = with_flags(raw, HOLDS.of(change.add), change.remove, crlf=self._contents.crlf)
         edits = [Edit(span.head, span.body, new) for span, new in headers.items()]
         failed = self._change([edit for edit in edits if edit.new != self._contents.data[edit.start : edit.end]])
         for change in changes:
-            yield self._answer(change.uid, change.uid in names, failed)
+            if (span := names.get(change.uid)) and span not in headers:
+                yield Failure(change.uid, "its header begins as the rest of another line: no line can stand before it")
+            else:
+                yield self._answer(change.uid, span is not None, failed)
 
     def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
         names = self._current()
@@ -213,6 +218,13 @@ class MboxBox:
             raise BoxError(f"{self._lock.path} was damaged while it was locked: {err}") from err
         return self._contents.names()
 
+    def _header(self, span: Span) -> tuple[bytes, Flags]:
+        """That of the message, or what tells it from others; and its flags."""
+        header, flags = plain_header(self._contents.raw_header(span), self._contents.crlf)
+        if self._contents.is_cut(span):
+            header = reduced(self._body(span).chunks(wire=False))
+        return header, flags
+
     def _body(self, span: Span) -> MboxBody:
         return MboxBody(self._contents.data, span, self._contents.crlf)
 
@@ -262,7 +274,7 @@ class MboxBox:
         """Who follows the message that keeps the file's UIDVALIDITY gets it: else IMAP clients would start anew."""
         spans = self._contents.spans
         left = next((span for span in spans if span not in going), None)
-        if left and spans[0] in going:
+        if left and spans[0] in going and self._contents.takes_lines(left):
             raw = self._contents.raw_header(left)
             line = numbering(self._contents.raw_header(spans[0]))
             if line and not numbering(raw):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 import zlib
 from bisect import bisect_right
@@ -14,7 +13,7 @@ from typing import NamedTuple
 from ..digest import blake2b
 from ..model import Uid
 from . import mboxtext as text
-from .mboxtext import LONGEST_LINE, Source, Span, header_end
+from .mboxtext import LONGEST_LINE, Source, Span, forget, header_end, pieces
 
 BLOCK = 256 * 1024
 LEAD = 4096  # of a message, read at once: nearly all headers end in there
@@ -125,6 +124,14 @@ class Contents:
         """As it lies in the file, bookkeeping and all."""
         return self.data[span.head : span.body]
 
+    def is_cut(self, span: Span) -> bool:
+        """Whether the header is longer than the span says: too long."""
+        return span.body < span.end and self.data[span.body : span.body + 1] not in (b"\n", b"\r")
+
+    def takes_lines(self, span: Span) -> bool:
+        """Whether lines can be put into the header; else the rest of it would be taken for the rest of them."""
+        return span.head < span.body or not text.goes_on(self.data[span.head : span.head + 1])
+
     def separator(self) -> bytes:
         """What must be added to the file before a message can follow."""
         size = len(self.data)
@@ -170,14 +177,14 @@ class Contents:
 
     def _sum(self, start: int, end: int) -> int:
         found = 0
-        for at in range(start, end, text.CHUNK):
-            found = zlib.crc32(self.data[at : min(at + text.CHUNK, end)], found)
+        for piece in pieces(self.data, start, end):
+            found = zlib.crc32(piece, found)
         return found
 
     def _digest(self, span: Span) -> str:
         digest = blake2b(digest_size=8)
-        for at in range(span.body, end := self._body_end(span), text.CHUNK):
-            digest.update(self.data[at : min(at + text.CHUNK, end)])
+        for piece in pieces(self.data, span.body, self._body_end(span)):
+            digest.update(piece)
         return digest.hexdigest()
 
     def _body_end(self, span: Span) -> int:
@@ -233,12 +240,6 @@ def messages(data: Source, start: int, crlf: bool) -> Iterator[tuple[Span, bytes
     elif crlf and tail == b"\n\r\n":
         end -= 2
     yield _message(data, lead, start, head, end, size)
-
-
-def forget(data: Source) -> None:
-    """Pages of a map that were read count as memory of this process until they are given back."""
-    if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        data.madvise(mmap.MADV_DONTNEED)
 
 
 def _candidates(data: Source, crlf: bool, begin: int) -> Iterator[tuple[int, int]]:

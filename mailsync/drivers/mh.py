@@ -18,6 +18,7 @@ from .flags import Ranges, flags_by_number, parse_sequences
 from .mhopen import OpenMh, is_number, uid_of
 
 SEQUENCES = ".mh_sequences"
+MOST_SEQUENCES = 1000  # with each a message may be in all of them
 BOOKKEEPING = (SEQUENCES, ".xmhcache")
 
 
@@ -30,8 +31,9 @@ def profile_path(home: str) -> str | None:
 class Mh:
     format: ClassVar[str] = "mh"
 
-    def __init__(self, path: str, mailbox: Mailbox, *, fsync: bool = True) -> None:
+    def __init__(self, path: str, mailbox: Mailbox, *, fsync: bool = True, root: str = "") -> None:
         self.path, self.mailbox, self.fsync = path, mailbox, fsync
+        self.inside = (path, root or path)  # where links may lead
         name = _sequences_name()
         self.sequences_file = os.path.join(path, name) if name else None  # None: the user wants no public sequences
 
@@ -78,7 +80,7 @@ class Mh:
             uid = Uid(str(number))
             try:
                 uid = uid_of(number, os.stat(path))
-                id = ids[uid] if uid in ids else files.identity_of(path, identify)
+                id = ids[uid] if uid in ids else files.identity_of(path, identify, self.inside)
             except FileNotFoundError:
                 continue  # removed just now
             except OSError as err:
@@ -141,8 +143,12 @@ class Mh:
         """BoxError if they cannot be read: all messages would seem to have lost their flags."""
         try:
             if self.sequences_file:
-                with open(self.sequences_file, "rb", opener=files.open_quietly) as file:
-                    return parse_sequences(file.read())
+                found = parse_sequences(files.read_small(self.sequences_file, self.inside))
+                if len(found) <= MOST_SEQUENCES:
+                    return found
+                raise BoxError(
+                    f"{self.mailbox}: {self.sequences_file} has {len(found)} sequences, {MOST_SEQUENCES} are the most"
+                )
         except FileNotFoundError:
             pass
         except OSError as err:
@@ -151,7 +157,11 @@ class Mh:
 
     def _scan(self) -> list[int]:
         with files.scan(self.path) as found:
-            return [int(entry.name) for entry in found if is_number(entry.name) and entry.is_file()]
+            return [
+                int(entry.name)
+                for entry in found
+                if is_number(entry.name) and files.is_message(entry, self.path, self.path)
+            ]
 
 
 def _is_message(path: str) -> bool:
@@ -173,9 +183,9 @@ def _sequences_name() -> str | None:
 def _profile(home: str) -> dict[str, str]:
     """The entries of the user's profile, names in lower case."""
     try:
-        with open(os.path.join(home, ".mh_profile"), "rb") as file:
-            lines = os.fsdecode(file.read()).replace("\n ", " ").replace("\n\t", " ").split("\n")
+        text = os.fsdecode(files.read_small(os.path.join(home, ".mh_profile")))
     except OSError:
         return {}
+    lines = text.replace("\n ", " ").replace("\n\t", " ").split("\n")
     entries = (line.partition(":") for line in lines)
     return {name.strip().lower(): value.strip() for name, colon, value in entries if colon}

@@ -70,7 +70,7 @@ class OpenMh:
         for uid in uids:
             try:
                 self._check(uid)
-                head: Head | Failure = files.head_of(self._path(uid), uid)
+                head: Head | Failure = files.head_of(self._path(uid), uid, self._box.inside)
             except OSError as err:
                 head = files.failure(uid, err)
             yield head
@@ -151,7 +151,7 @@ class OpenMh:
         return uid
 
     def _open(self, uid: Uid) -> tuple[int, os.stat_result]:
-        fd, stat = files.open_message(self._path(uid))
+        fd, stat = files.open_message(self._path(uid), self._box.inside)
         if uid_of(_number(uid), stat) != uid:
             os.close(fd)
             raise _another()

@@ -78,6 +78,8 @@ def _record_lock(path: str, until: float) -> Iterator[int | None]:
         yield None
         return
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise FileError(errno.EINVAL, "not a regular file", path)
         while True:
             try:
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

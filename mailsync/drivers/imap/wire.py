@@ -218,7 +218,7 @@ class Connection:
             quick = fetched_quickly(line)
             if quick is None:
                 found = self._response(line)
-                return fetched(found) if found.kind == b"FETCH" and found.number is not None else None
+                return fetched(found) if is_fetch(found) else None
             told, size = quick
             if size is None:
                 return told
@@ -271,8 +271,12 @@ class Connection:
         return line
 
 
+def is_fetch(found: Response) -> bool:
+    return found.tag == b"*" and found.kind == b"FETCH" and found.number is not None
+
+
 def fetches(found: Iterable[Response]) -> Iterator[Response]:
-    return (one for one in found if one.kind == b"FETCH" and one.number is not None)
+    return filter(is_fetch, found)
 
 
 def _lines(data: bytes) -> list[str]:
