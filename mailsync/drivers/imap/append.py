@@ -8,7 +8,6 @@ spoil its neighbours goes by itself: MULTIAPPEND is all or nothing.
 from __future__ import annotations
 
 import re
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -18,6 +17,7 @@ from ...errors import Lost
 from ...model import Appended, Failure, Holds, Message, Uid
 from ..files import FileError, failure, why
 from . import answers, sets
+from .dates import internal_date
 from .tokens import ProtocolError, Status, written
 from .wire import Connection
 
@@ -31,7 +31,6 @@ PATIENCE = 3  # so many times in a row the server may ask to be left alone
 
 _HEADER = re.compile(rb"(?:[!-9;-~]++:[\t -~]*+\r\n(?:[\t ][\t -~]*+\r\n)*+)++")
 MAX_HEADER = 256 * 1024
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(slots=True)
@@ -246,19 +245,12 @@ class Appender:
                 self._conn.drop()
                 raise Lost("another mailbox has come in its place")
             try:
-                uids = sets.parse(words[1])
+                uids = sets.parse(words[1], most=count)
             except ProtocolError:
                 uids = []
             if len(uids) == count:
                 return [Uid(str(uid)) for uid in uids]
         return [None] * count
-
-
-def internal_date(date: int) -> bytes:
-    """A date-time of IMAP (RFC 3501, 9), in UTC; one that it cannot say becomes the nearest that it can."""
-    at = time.gmtime(min(max(date, 0), 253402300799))
-    text = time.strftime("%d-@-%Y %H:%M:%S +0000", at).replace("@", _MONTHS[at.tm_mon - 1])
-    return f'"{text}"'.encode()
 
 
 def _is_plain(pieces: Iterable[bytes]) -> bool:

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ...model import DELETED, Failure, Flags, Mailbox, Uid
 from . import sets
-from .tokens import Response, Status, fetched, numbers, written
-from .wire import Connection, fetches
+from .tokens import Response, Status, numbers, written
+from .wire import Connection
 
 Failures = dict[int, Failure]  # by uid; who is not in it has what was wanted
 
@@ -21,15 +21,14 @@ def flags_of(conn: Connection, uids: Sequence[int]) -> dict[int, Flags]:
     asked = set(uids)
     found: dict[int, Flags] = {}
     for text, part in sets.split(uids):
-        end, told = conn.execute(b"UID FETCH %s (UID FLAGS)" % text)
-        if not end.ok:  # GNU mailutils, where none is there
+        [tag] = conn.send(b"UID FETCH %s (UID FLAGS)" % text)
+        told = {one.uid: one.flags for one in conn.fetched(tag) if one.uid in asked and one.flags is not None}
+        if not conn.result(tag).ok:  # GNU mailutils, where none is there
             left = sorted(_searched(conn, text) & asked)
             if not left or len(left) == len(part):
                 continue
             found.update(flags_of(conn, left))
-        for one in map(fetched, fetches(told)):
-            if one.uid in asked and one.flags is not None:
-                found[one.uid] = one.flags
+        found.update(told)
     return found
 
 
@@ -47,7 +46,7 @@ def store(conn: Connection, uids: Sequence[int], add: Flags, remove: Flags, sinc
             condition = b"" if since is None else b"(UNCHANGEDSINCE %d) " % since
             end, _ = conn.execute(b"UID STORE %s %s%sFLAGS.SILENT %s" % (text, condition, sign, written(flags)))
             if end.code == b"MODIFIED":
-                modified.update(sets.parse(end.argument))
+                modified.update(sets.within(end.argument, left))
             elif not end.ok:
                 words = f": {end}"
         if flags:

@@ -233,6 +233,6 @@ class Draft:
         """All that are there, of those that were known."""
         text = answer.parts[0]
         assert isinstance(text, bytes)
-        words = text.rpartition(b" ALL ")[2] if b" ALL " in text else b",".join(b"%d" % n for n in numbers(answer))
-        found = sets.within(words, self.known) if words else []
+        told = sets.within(text.rpartition(b" ALL ")[2], self.known) if b" ALL " in text else numbers(answer)
+        found = {uid for uid in told if uid in self.known}
         self.entries = {uid: self.known[uid] for uid in found} | self.entries

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...model import SYSTEM, Flags, Holds, Listing, Mailbox, Token
-from .tokens import Response, Status, code_value, flag_set, is_flag, status
-from .wire import Connection
+from .tokens import ProtocolError, Response, Status, code_value, flag_set, is_flag, status
+from .wire import MAX_MESSAGES, Connection
 
 _FLAGS = re.compile(rb"\(([^()]*)\)")
 _MAILBOX_ID = re.compile(rb"\bMAILBOXID \(([\w-]{1,255})\)", re.IGNORECASE)
@@ -96,6 +96,8 @@ def selected(mailbox: Mailbox, answers: list[Response], end: Status) -> Selected
     for answer in answers:
         if answer.kind == b"EXISTS" and answer.number is not None:
             exists = answer.number
+            if exists > MAX_MESSAGES:
+                raise ProtocolError(f"a mailbox of {exists} messages: more than {MAX_MESSAGES} are not believed")
         elif answer.kind == b"FLAGS" and isinstance(answer.parts[0], bytes):
             if found := _FLAGS.search(answer.parts[0]):
                 flags = flag_set(found[1])

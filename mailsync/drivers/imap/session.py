@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import Lost, StoreError
 from .account import QUIET, Account, Tell
-from .stream import Stream
+from .stream import MAX_FIRST_LINE, MAX_LINE, Stream
 from .tokens import ProtocolError, Response, Status, response, status
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ FAREWELL = 5.0  # seconds that a server has for its BYE
 PATIENCE = 2.0  # seconds that a tunnel has to end by itself
 HASTE = 0.2  # the same, where a connection is given up
 HIDDEN = b"***"
+MAX_ANSWERS = 1000  # to one command, up to the login
+MAX_CAPABILITIES = 1000  # servers have some dozens
 
 
 class Busy(StoreError):
@@ -60,6 +62,7 @@ class Client:
     def __init__(self, session: Session, mechanism: str, caps: frozenset[str]) -> None:
         self.session, self.mechanism, self.caps = session, mechanism, caps
         self.wire = session.wire
+        self.wire.max_line = MAX_LINE
         self.tls = session.tls  # its version; empty without
 
     def next_tag(self) -> bytes:
@@ -99,6 +102,7 @@ class Session:
         self.account, self.tell = account, tell
         self._link = link
         self.wire = Stream(link.socket, account.timeout)
+        self.wire.max_line = MAX_FIRST_LINE
         self.tls = ""  # its version
         self.certificate = b""  # the server's, DER
         self.told: frozenset[str] = frozenset()  # capabilities that came with the last answer
@@ -140,7 +144,7 @@ class Session:
         self.told = frozenset()
         tag = self.next_tag()
         self.write(b"%s %s\r\n" % (tag, command), b"%s %s" % (tag, shown or command))
-        while True:
+        for _ in range(MAX_ANSWERS):
             found = self._response()
             if found.tag == b"+":
                 if not go_on:
@@ -150,6 +154,7 @@ class Session:
                 return self._noted(found)
             elif found.tag == b"*":
                 self._noted(found)
+        raise StoreError(f"{self.account}: the server's answer is one of more than {MAX_ANSWERS} lines to one command")
 
     # ---- before the login -------------------------------------------------------------------------------------------
 
@@ -241,12 +246,18 @@ class Session:
         """The status that a response is; its capabilities are in `told`, its alert is passed on (RFC 3501, 7.1)."""
         said = status(found)
         if found.kind == b"CAPABILITY":
-            self.told |= _capabilities(self._first(found))
+            self.told |= self._capabilities(self._first(found))
         elif said.code == b"CAPABILITY":
-            self.told = _capabilities(said.argument)
+            self.told = self._capabilities(said.argument)
         elif said.code == b"ALERT":
             self.tell.note(f"{self.account}: {said.text}")
         return said
+
+    def _capabilities(self, words: bytes) -> frozenset[str]:
+        told = words.decode("latin-1").upper().split(None, MAX_CAPABILITIES)
+        if len(self.told) + len(told) > MAX_CAPABILITIES:
+            raise StoreError(f"{self.account}: the server tells of more than {MAX_CAPABILITIES} capabilities")
+        return frozenset(told)
 
     @staticmethod
     def _first(found: Response) -> bytes:
@@ -273,10 +284,6 @@ def busy(account: Account, said: Status) -> Busy | None:
     found = re.search(_BACKOFF, said.text, re.IGNORECASE)
     wait = int(found[1]) / 1000 if found else None
     return Busy(f"{account}: the server takes no more connections now: {said}", "Try again later.", wait)
-
-
-def _capabilities(words: bytes) -> frozenset[str]:
-    return frozenset(words.decode("latin-1").upper().split())
 
 
 def _shown(line: bytes) -> str:

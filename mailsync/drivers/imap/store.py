@@ -207,7 +207,7 @@ class ImapStore:
         self._flight = flight = self._ahead.flight(mailbox, self._reach.connection, write=write) if fresh else None
         if flight:
             conn, self._open = flight.conn, None
-            told = list(conn.answers(flight.opened))
+            told = conn.told(flight.opened)
             end = conn.result(flight.opened)
         else:
             conn = self._reach.connection()
