@@ -179,7 +179,11 @@ class Run:
             except MsinfoError as err:
                 self._report.problem(str(err), err.hint)
             raise
-        self._save()
+        try:
+            self._save()
+        except stopping.Stopped:  # once: nothing is left to be done but this
+            self._save()
+            raise
         if failure := self._waiting.save():
             self._report.note(str(failure), asked=True)
         if not self._msinfo.folded:  # else the memory knows of messages that this run has not listed
@@ -268,7 +272,8 @@ class Run:
                     self._report.step(one.plan.boxname, outcome)
                     self._steps_since += 1
                 one.outcomes.append(outcome)
-                stopping.check()
+                if not isinstance(outcome, Done) or not isinstance(outcome.step, Copy):  # others may be done, too
+                    stopping.check()
 
     def _finish(self, one: Attempts, planner: Planner, apply: Apply) -> None:
         """Note what the record must know; tell the boxes in their order, each when it and all before it are done."""

@@ -44,7 +44,7 @@ LAYERS = [
     {"msinfo", "ledger", "kept"},
     {"cache"},
     {"drivers"},
-    {"external"},
+    {"external", "terminal"},
     {"config", "guard", "chains", "differ", "across", "renames", "inspection", "outstanding", "spelling"},
     {"remember", "groups", "policy"},
     {"plan"},

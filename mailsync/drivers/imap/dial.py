@@ -220,7 +220,9 @@ def _connected(account: Account) -> socket.socket:
     """A connection to the first of the host's addresses that answers; OSError as of the last one."""
     fault: OSError | None = None
     host = account.host.encode() if account.host.isascii() else account.host  # Python takes 2 ms to look for umlauts
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, account.port, type=socket.SOCK_STREAM):
+    with stopping.waiting():
+        addresses = socket.getaddrinfo(host, account.port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, address in addresses:
         try:
             sock = _connected_to(address, min(CONNECT, account.timeout), socket.socket(family, kind, protocol))
             break
