@@ -25,9 +25,10 @@ from mailsync.drivers.imap.wire import Connection
 from mailsync.errors import Lost
 from mailsync.model import Failure, Uid
 
-from .mail import Ran, maildir, message, run
+from .mail import Ran, configure, maildir, message, run
 from .servers import Login, Server, server
 from .servers.dovecot import Dovecot
+from .servers.fake import EVERYTHING, Action, Bye, FakeServer, Swallow, Trap
 from .servers.proxy import Link, Proxy
 from .stage import AWAY, Stage, World, add, build, find, hurry
 from .tried import PLANTED, SERVER
@@ -148,6 +149,33 @@ def test_server_fails_at_each_command(world: World, stage: Stage, fault: Fault, 
     for nth in range(1, len(stage.commands) + 1):
         heals(world, stage, nth, fault)
     record_property("points", len(stage.commands))
+
+
+@pytest.mark.parametrize("fault", [swallowed, bye_instead, bye_before, bye_after], ids=lambda fault: fault.__name__)
+def test_server_fails_when_it_is_to_compress(world: World, stage: Stage, fault: Fault) -> None:
+    world.store = "timeout 10 compress yes"
+    heals(world, stage, 2, fault)
+
+
+@pytest.mark.parametrize("action", [Swallow(), Bye("enough", "before"), Bye("enough", "after"), Bye("enough")])
+def test_server_fails_when_it_is_to_speak_utf_8(home: Path, action: Action, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only servers that speak nothing else are asked to (ENABLE); it is the first thing said after the login."""
+    monkeypatch.setattr(reach, "WAITS", (0.0,) * len(reach.WAITS))
+    maildir(home / "Mail" / "box", message())
+    with FakeServer(EVERYTHING - {"UTF8=ACCEPT"} | {"UTF8=ONLY"}) as fake:
+        configure(
+            home,
+            "store near { pat Mail/* prefix Mail/ format maildir }\n"
+            f"store far {{ server {{localhost:{fake.port}/user=alice/notls}} passwd secret }}\n"
+            "channel c near far { msinfo .msinfo }\n",
+        )
+        fake.script.append(Trap("ENABLE", action))
+        broken, after = run("c"), run("c")
+
+        assert 0 == after.code, after
+        assert 1 == len(fake.store[b"box"].messages)
+    assert broken.code in (0, AWAY), broken
+    assert not broken.code or re.search(r"mailsync: localhost:\d+: ", broken.err), broken
 
 
 # ---- where EXPUNGE takes all that is marked --------------------------------------------------------------------------
