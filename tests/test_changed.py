@@ -18,12 +18,14 @@ from pathlib import Path
 import pytest
 
 from mailsync.drivers.mh import SEQUENCES
-from mailsync.model import FLAGGED, Boxname, Flags, MessageId
+from mailsync.model import FLAGGED, Boxname, Flags, MessageId, Token
+from mailsync.settled import Settled, Stamp
+from mailsync.unchanged import State
 
 from . import scenario
 from .mail import Mail, Ran, digest, forget_cache, maildir, mbox, message, pause, run
 from .scenario import Place, Stores, on_machine, on_server
-from .tried import CHANGED
+from .tried import CHANGED, PLANTED
 
 pytestmark = CHANGED
 
@@ -275,26 +277,34 @@ CASES: Mapping[str, Case] = {
 TRIED = [(pair, name) for name, case in CASES.items() for pair in PAIRS if not case.only or pair[0] in case.only]
 
 
-@pytest.mark.parametrize(
-    ("pair", "what"), TRIED, ids=lambda value: value if isinstance(value, str) else "-".join(value)
-)
-def test_mailbox_is_not_what_it_was(make: Callable[[str, str], Home], pair: tuple[str, str], what: str) -> None:
-    check(make, CASES[what], *pair)
-
-
-def check(make: Callable[[str, str], Home], case: Case, a: str, b: str) -> None:
+@pytest.mark.parametrize(("pair", "what"), TRIED, ids=lambda value: value if value in CASES else " ".join(value))
+def test_mailbox_is_not_what_it_was(
+    make: Callable[[str, str], Home],
+    pair: tuple[str, str],
+    what: str,
+    record_property: Callable[[str, object], None],
+) -> None:
     for forgets in (False, True):
-        home = make(a, b)
-        case.act(home)
-        if forgets:
-            forget(home)
+        check(make(*pair), CASES[what], forgets=forgets)
+    record_property("points", 2)
 
-        ran = home.run()
 
-        assert (case.after, case.after) == (home.held("a"), home.held("b")), ran
-        assert case.sent == len(sent(ran)), ran
-        forget_cache(home.path)
-        assert [] == home.run("-s").steps
+def check(home: Home, case: Case, *, forgets: bool) -> None:
+    case.act(home)
+    if forgets:
+        forget(home)
+
+    ran = home.run()
+
+    assert (case.after, case.after) == (home.held("a"), home.held("b")), ran
+    assert case.sent == len(sent(ran)), ran
+    # It is remembered, too: what is deleted now was seen.
+    [*others, name] = sorted(case.after["two"])
+    home.change(TWO, {name: None})
+    home.run()
+    assert set(others) == home.held("a")["two"] == home.held("b")["two"]
+    forget_cache(home.path)
+    assert [] == home.run("-s").steps
 
 
 def forget(home: Home) -> None:
@@ -304,3 +314,67 @@ def forget(home: Home) -> None:
 
 def sent(ran: Ran) -> list[object]:
     return [event for event in ran.events if event["event"] == "copy" and "from_box" not in event]
+
+
+@pytest.mark.parametrize("command", ["remove msinfo", ""])
+def test_store_put_back_is_filled_again_if_msinfo_is_removed(make: Callable[[str, str], Home], command: str) -> None:
+    """As the README says."""
+    home = make("maildir", "maildir")
+    put_back(home)
+    if command:
+        (home.path / ".msinfo-ab").unlink()
+
+    home.run()
+
+    found = {**BEFORE, "two": {"5", "6", "7"}} if command else BEFORE
+    assert (found, found) == (home.held("a"), home.held("b"))
+
+
+# ---- the checker is checked ------------------------------------------------------------------------------------------
+
+
+def stamp_without_msinfo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that finds nothing does not note what msinfo was."""
+    write = Settled.write
+
+    def planted(self: Settled, stamp: Stamp, paths: Mapping[str, State | None], until: float) -> None:
+        write(self, stamp, {path: found for path, found in paths.items() if ".msinfo" not in path}, until)
+
+    monkeypatch.setattr(Settled, "write", planted)
+
+
+def stamp_without_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor what anything was."""
+    monkeypatch.setattr("mailsync.settled.state_like", lambda path, was: was)
+
+
+def tokens_all_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mailbox that is known is never looked into."""
+    monkeypatch.setattr("mailsync.drivers.local.token", lambda states: Token("t"))
+    monkeypatch.setattr("mailsync.drivers.files.token", lambda states: Token("t"))
+
+
+@PLANTED
+@pytest.mark.parametrize(
+    "bug", [stamp_without_msinfo, stamp_without_states, tokens_all_alike], ids=lambda bug: bug.__name__
+)
+def test_bug_is_caught(
+    make: Callable[[str, str], Home], monkeypatch: pytest.MonkeyPatch, bug: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    bug(monkeypatch)
+
+    caught = [what for what in ("msinfo put back", "copied under new names", "put back") if is_caught(make, what)]
+
+    assert caught
+
+
+def is_caught(make: Callable[[str, str], Home], what: str) -> bool:
+    try:
+        check(make("maildir", "maildir"), CASES[what], forgets=False)
+    except AssertionError:
+        return True
+    return False
+
+
+def test_without_a_bug_nothing_is_caught(make: Callable[[str, str], Home]) -> None:
+    assert not is_caught(make, "msinfo put back")
