@@ -34,7 +34,9 @@ Held = Mapping[str, set[str]]  # the names of messages by boxname
 BEFORE: Held = {"one": {"1", "2", "3", "4"}, "two": {"5", "6"}}
 NAMES = [str(n) for n in range(1, 10)]
 FILES = ("maildir", "maildir++", "mh", "mbox")
-PAIRS = [*((format, "maildir") for format in FILES), ("dovecot", "maildir"), ("cyrus", "mbox")]
+PAIRS = [*((format, "maildir") for format in FILES), ("dovecot", "maildir"), ("cyrus", "mbox"), ("maildir", "dovecot")]
+LAST = "home put back"  # with a server that went on
+QUICK = [(format, "maildir") for format in ("maildir", "mbox", "dovecot")]
 
 
 @dataclass
@@ -189,6 +191,17 @@ def only(*names: str) -> Callable[[Home], None]:
     return act
 
 
+def home_put_back(home: Home) -> None:
+    """All that is on this machine, while b went on."""
+    before = home.path.parent / "before"
+    shutil.copytree(home.path, before, symlinks=True, ignore=shutil.ignore_patterns("b"))
+    later(home)
+    for path in [*home.path.glob(".[mcl]*"), home.root]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(before, home.path, symlinks=True, dirs_exist_ok=True)
+    shutil.rmtree(before)
+
+
 def moved_elsewhere(home: Home) -> None:
     shutil.copytree(home.root, home.path / "elsewhere")
     shutil.rmtree(home.root)
@@ -264,6 +277,7 @@ CASES: Mapping[str, Case] = {
     "all of the cache put back": Case(only(".cache/mailsync/*"), LATER),
     "record put back": Case(only(".cache/mailsync/{channel}.sqlite"), LATER),
     "msinfo and all that is known put back": Case(only(".msinfo-ab", ".cache/mailsync/*"), LATER),
+    LAST: Case(home_put_back, LATER, 1, FILES),
     "moved to another directory": Case(moved_elsewhere, only=FILES),
     "copied, with its times": Case(new_inodes, only=FILES),
     "copied under new names": Case(new_names, only=("maildir", "maildir++")),
@@ -274,7 +288,12 @@ CASES: Mapping[str, Case] = {
     "times of the future": Case(times(time.time() + DAY), only=FILES),
     "times of long ago": Case(times(0.0), only=FILES),
 }
-TRIED = [(pair, name) for name, case in CASES.items() for pair in PAIRS if not case.only or pair[0] in case.only]
+TRIED = [
+    pytest.param(pair, name, marks=() if pair in QUICK or len(case.only) == 1 or name == LAST else pytest.mark.torture)
+    for name, case in CASES.items()
+    for pair in PAIRS
+    if not case.only or pair[0] in case.only
+]
 
 
 @pytest.mark.parametrize(("pair", "what"), TRIED, ids=lambda value: value if value in CASES else " ".join(value))

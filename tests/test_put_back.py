@@ -148,8 +148,12 @@ def synced(home: Path, *args: str) -> Ran:
 
 
 def delete_here(home: Path, name: str) -> None:
-    [file] = (file for file in (home / "md/INBOX").glob("[cn]*/*") if f"<{name}@x>".encode() in file.read_bytes())
+    [file] = files_of(home, name)
     file.unlink()
+
+
+def files_of(home: Path, name: str) -> list[Path]:
+    return [file for file in (home / "md/INBOX").glob("[cn]*/*") if f"<{name}@x>".encode() in file.read_bytes()]
 
 
 @pytest.fixture(params=[*ABILITIES, "dovecot"])
@@ -227,6 +231,18 @@ def test_server_that_has_come_as_far_as_it_was_expunges_no_other_message(home: P
 
     assert sorted(expected) == far.names()
     equal(home, far, *expected)
+
+
+def test_server_that_has_come_as_far_as_it_was_gets_no_flags_on_another_message(home: Path, far: Account) -> None:
+    far.deliver("new-1", "new-2", "new-3")
+    [file] = files_of(home, "7")
+    file.rename(home / f"md/INBOX/cur/{file.name.partition(':')[0]}:2,F")
+
+    synced(home)
+
+    equal(home, far, *THEN, *LOST, "new-1", "new-2", "new-3")
+    flagged = [name for name in here(home) if files_of(home, name)[0].name.endswith("F")]
+    assert ["7"] == flagged
 
 
 def test_server_that_has_come_as_far_as_it_was_is_seen_through_with_the_next_message(home: Path, far: Account) -> None:
@@ -342,7 +358,7 @@ def test_mailbox_that_becomes_another_in_the_middle_of_a_run(home: Path, kind: s
         delete_here(home, "5")
         delete_here(home, "2")
         (home / "md/INBOX/cur/9.x:2,S").write_bytes(message("mine"))
-        flagged = next(file for file in (home / "md/INBOX").glob("[cn]*/*") if b"<3@x>" in file.read_bytes())
+        [flagged] = files_of(home, "3")
         flagged.rename(home / f"md/INBOX/cur/{flagged.name.partition(':')[0]}:2,F")
 
         def become_another(fake: FakeServer) -> None:
