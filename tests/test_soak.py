@@ -155,7 +155,9 @@ class Soak:
         ours = [file for file in ours if file.is_file() and "deleted" not in file.parts]
         tmp = [*self.home.rglob("tmp/*"), *self.home.rglob("*.lock"), *self.home.rglob("*.mailsync*")]
         same = len(os.listdir("/proc/self/fd")), threading.active_count(), sorted(map(str, [*ours, *tmp]))
-        memory = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        # Not the pages of files: those come and go with what else this machine has to do.
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        memory = sum(int(status[name].split()[0]) * 1024 for name in ("RssAnon", "VmSwap"))
         return Burden(same, len(gc.get_objects()), memory, sum(file.stat().st_size for file in ours))
 
     def known(self) -> int:

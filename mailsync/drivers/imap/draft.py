@@ -89,7 +89,7 @@ class Draft:
         fresh.put_back = self.put_back
         if self.then and self.then.validity != at.validity:
             fresh.doubtful, fresh.known = True, {}
-        elif self.then and (self.then.next or 0) > (at.next or 0) > 0:  # it never goes down (RFC 3501, 2.3.1.1)
+        elif self.then and self.then.is_newer(at):
             fresh.doubtful = fresh.put_back = True
         elif self.then and self.way is Way.CHANGES and (self.then.modseq or 0) > (at.modseq or 0):
             fresh.doubtful = True  # it counts anew: what has changed since cannot be told

@@ -222,7 +222,7 @@ class ImapStore:
             raise BoxError(f"{mailbox}: the server lets us only read it", answers.advice(end))
         before = self._listed.get(mailbox)
         if before and before.is_another(at):  # until it is listed anew, its uids mean nothing
-            raise Lost(f"{mailbox}: another mailbox has come in its place (UIDVALIDITY)")
+            raise Lost(f"{mailbox}: another mailbox has come in its place (UIDVALIDITY, UIDNEXT)")
         self._note(mailbox, at, since=before.modseq if before else None)
         self._open, self._stale = None if self._ahead.busy else (mailbox, write), False
         return conn, at
