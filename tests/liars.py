@@ -127,10 +127,10 @@ class Scene:
         ours = ("home/Mail/", "home/.cache", "home/.local", f"home/{PEAK}", f"home/{SPENT}")
         return frozenset(name for name in found if not name.startswith(ours))
 
-    def apart(self, *args: str) -> Ran:
-        """A run that is measured."""
+    def apart(self, *args: str, planted: str = "") -> Ran:
+        """A run that is measured. `planted`: what its process does first."""
         done = subprocess.run(
-            [sys.executable, "-c", MEASURED, *args],
+            [sys.executable, "-c", planted + MEASURED, *args],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
             cwd=self.home,
             capture_output=True,
@@ -145,11 +145,11 @@ class Scene:
 
     # ---- the law -----------------------------------------------------------------------------------------------------
 
-    def check(self, lie: Lie, *, apart: bool) -> Ran:
+    def check(self, lie: Lie, *, apart: bool, planted: str = "") -> Ran:
         """Tell the lie, then the truth."""
         lie.tell(self.server)
         met = [trap.met for trap in self.server.script]
-        ran = self.apart("c") if apart else run("c")
+        ran = self.apart("c", planted=planted) if apart else run("c")
         assert [trap.met for trap in self.server.script] != met or not met
         edits = [trap.action.change for trap in self.server.script if isinstance(trap.action, Edit)]
         assert all(edit.done for edit in edits if isinstance(edit, Rewrite))
