@@ -288,7 +288,8 @@ class Run:
             ):
                 continue
             validity = apply.validity.get((box.boxname, side), found.validity[side])
-            self._record.note(box.boxname, side, validity, uids, found.identity[side])
+            mailbox = self._stores[side].mailbox(box.boxname)
+            self._record.note(box.boxname, side, validity, uids, found.identity[side], mailbox)
         if box.complete:
             self._waiting.keep(box.boxname, found.there(box))
         self._remembering.end(box)

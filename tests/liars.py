@@ -12,19 +12,19 @@ import resource
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .mail import Ran, configure, digest, digests, forget_cache, maildir, message, run
-from .servers.fake import EVERYTHING, FakeServer, Trap
+from .servers.fake import EVERYTHING, Edit, FakeServer, Trap
 
 MB = 1_000_000
 MOST_MEMORY = 200 * MB
 MOST_SECONDS = 10  # of processor time: it does not depend on what else the machine does
 ADDRESS_SPACE = 1500 * MB  # what is allocated without being touched is seen here
-LONGEST_WORDS = 6000  # characters of all that is said about a lie
+LONGEST_WORDS = 20_000  # characters of all that is said about a lie
 CAPABILITIES = EVERYTHING | {"ESEARCH"}
 QRESYNC = CAPABILITIES | {"QRESYNC"}
 PEAK, SPENT = "peak", "spent"
@@ -52,10 +52,27 @@ class Lie:
     heavy: bool = False  # it is tried on how much a run takes: in a process of its own
     capabilities: Set[str] = CAPABILITIES
     spoils: bool = False  # the server itself does to its mail what nobody wanted
+    says_gone: bool = False  # that a message is gone, which may be deleted then, and is kept for a while
+    flags: bool = True  # those that it tells are true
+    about: str = "far"  # what it is that an error names, if neither the store nor one of its mailboxes
     options: str = ""  # of the store
 
     def __str__(self) -> str:
         return self.name
+
+
+@dataclass
+class Rewrite:
+    """For `Edit`. It must come true: else nothing was tried."""
+
+    pattern: bytes
+    by: bytes | Callable[[re.Match[bytes]], bytes]
+    done: int = 0
+
+    def __call__(self, answer: bytes) -> bytes:
+        new, count = re.subn(self.pattern, self.by, answer)
+        self.done += count
+        return new
 
 
 def trapped(*traps: Trap) -> Callable[[FakeServer], object]:
@@ -94,9 +111,15 @@ class Scene:
     def near(self) -> Counter[str]:
         return Counter(str(one) for box in digests(self.home, "Mail/*").values() for one in box)
 
-    def far(self) -> Counter[str]:
-        raws = (one.raw.replace(b"\r\n", b"\n") for box in self.server.store.values() for one in box.messages)
+    def far(self, *, trash: bool = True) -> Counter[str]:
+        boxes = [box for name, box in self.server.store.items() if trash or name != b"Trash"]
+        raws = (one.raw.replace(b"\r\n", b"\n") for box in boxes for one in box.messages)
         return Counter(map(digest_of, raws))
+
+    def kept(self) -> Counter[str]:
+        """What --undo would put back."""
+        files = (path for path in (self.home / ".local").rglob("cur/*"))
+        return Counter(digest_of(path.read_bytes()) for path in files)
 
     def outside(self) -> Set[str]:
         """All that lies outside of the store and of our own directories."""
@@ -104,10 +127,10 @@ class Scene:
         ours = ("home/Mail/", "home/.cache", "home/.local", f"home/{PEAK}", f"home/{SPENT}")
         return frozenset(name for name in found if not name.startswith(ours))
 
-    def apart(self, *args: str) -> Ran:
-        """A run that is measured."""
+    def apart(self, *args: str, planted: str = "") -> Ran:
+        """A run that is measured. `planted`: what its process does first."""
         done = subprocess.run(
-            [sys.executable, "-c", MEASURED, *args],
+            [sys.executable, "-c", planted + MEASURED, *args],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
             cwd=self.home,
             capture_output=True,
@@ -122,15 +145,20 @@ class Scene:
 
     # ---- the law -----------------------------------------------------------------------------------------------------
 
-    def check(self, lie: Lie, *, apart: bool) -> Ran:
+    def check(self, lie: Lie, *, apart: bool, planted: str = "") -> Ran:
         """Tell the lie, then the truth."""
         lie.tell(self.server)
-        ran = self.apart("c") if apart else run("c")
+        met = [trap.met for trap in self.server.script]
+        ran = self.apart("c", planted=planted) if apart else run("c")
+        assert [trap.met for trap in self.server.script] != met or not met
+        edits = [trap.action.change for trap in self.server.script if isinstance(trap.action, Edit)]
+        assert all(edit.done for edit in edits if isinstance(edit, Rewrite))
         self.server.script.clear()
+        self.server.capabilities = lie.capabilities
         self.check_words(lie, ran)
         self.check_mail(lie)
-        if not lie.spoils:
-            self.check_healed()
+        if not (lie.spoils or lie.says_gone):
+            self.check_healed(lie)
         return ran
 
     @staticmethod
@@ -143,27 +171,27 @@ class Scene:
         assert len(ran.out + ran.err) < LONGEST_WORDS, ran
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", ran.out + ran.err), ran
         if ran.code:
-            assert re.search(r"(?m)^mailsync: .*\b(far|x|z|INBOX|127\.0\.0\.1)\b", ran.err), ran
+            assert re.search(rf"(?m)^mailsync: .*\b(far|x|z|INBOX|127\.0\.0\.1|{lie.about})\b", ran.err), ran
 
     def check_mail(self, lie: Lie) -> None:
         """Nothing is deleted that nobody deleted, nothing is there twice, and nothing is where it should not be."""
         near, far = self.near(), self.far()
-        assert not self.before["near"] - near
+        assert not self.before["near"] - near - (self.kept() if lie.says_gone else Counter())
         assert lie.spoils or not self.before["far"] - far
         assert 1 >= max(near[name_of(name)] for name in "123456")
         assert self.outside() - self.files <= {"home/.msinfo"}
 
-    def check_healed(self) -> None:
+    def check_healed(self, lie: Lie) -> None:
         """With an honest server all is done; and then there is nothing to be done."""
         assert 0 == run("--retry", "c").code
         forget_cache(self.home)
         assert [] == run("-s", "--json", "c").steps
         assert Counter(map(name_of, "12456")) <= self.near()
         assert {name_of(name): self.near()[name_of(name)] for name in "123456"} == {
-            name_of(name): self.far()[name_of(name)] for name in "123456"
+            name_of(name): self.far(trash=False)[name_of(name)] for name in "123456"
         }
-        assert {rb"\Seen"} == self.flags("1")
-        assert {rb"\Flagged"} == self.flags("2")
+        if lie.flags:
+            assert [{rb"\Seen"}, {rb"\Flagged"}] == [self.flags("1"), self.flags("2")]
 
     def flags(self, name: str) -> set[bytes]:
         return next(one.flags for one in self.server.store[b"x"].messages if one.raw == wire(name))
@@ -186,13 +214,8 @@ def name_of(name: str) -> str:
 def scene(home: Path, lie: Lie) -> Iterator[Scene]:
     with FakeServer(lie.capabilities) as server:
         server.store.create(b"x")
-        store = f"store far {{ server {{127.0.0.1:{server.port}/user=alice/notls}} passwd secret timeout 2 {lie.options} }}\n"
+        where = f"server {{127.0.0.1:{server.port}/user=alice/notls}} passwd secret"
+        far = f"store far {{ {where} timeout 1 {lie.options} }}\n"
         near = "store near { pat Mail/* prefix Mail/ format maildir fsync no }\n"
-        configure(home, near + store + "channel c near far { msinfo .msinfo }\n")
+        configure(home, near + far + "channel c near far { msinfo .msinfo }\n")
         yield Scene(home, server)
-
-
-def by_name(lies: Sequence[Lie]) -> dict[str, Lie]:
-    named = {lie.name: lie for lie in lies}
-    assert len(named) == len(lies)
-    return named

@@ -109,7 +109,7 @@ class Edit:
 class Pour:
     """Do not execute; send these pieces, as many as the client takes, and then close."""
 
-    pieces: Callable[[bytes], Iterable[bytes]]  # of the tag
+    pieces: Callable[[Command], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +322,7 @@ class FakeServer:
                 case Answer(text):
                     answer = [b"%s %s\r\n" % (command.tag, text.encode())]
                 case Pour(pieces):
-                    for piece in pieces(command.tag):
+                    for piece in pieces(command):
                         wire.send(piece)
                     wire.hang_up()
                     raise Closed

@@ -211,7 +211,10 @@ class Appender:
                     yield slot
                 elif end is None or end.ok:
                     self._busy = 0
-                    yield Appended(slot.uid, next(uids), slot.sure)
+                    uid = next(uids)
+                    # Who should tell the uid and does not, may have stored nothing: the next run will see.
+                    untold = uid is None and self._conn.has("UIDPLUS")
+                    yield Appended(slot.uid, uid, slot.sure and not untold)
                 else:
                     yield self._refused(slot, end, command)
 

@@ -138,7 +138,9 @@ class ServerBox(OpenBox):
             before = 1
         _, found = conn.execute(b"UID FETCH %d:* (UID)" % before)
         new = sorted({uid for one in fetches(found) if (uid := fetched(one).uid) is not None and uid >= before})
-        if len(new) != len(lost):  # somebody else appended, too: which is which cannot be said
+        if len(new) < len(lost):  # the server says that all of them are there
+            return [replace(one, sure=False) if isinstance(one, Appended) else one for one in appended]
+        if len(new) > len(lost):  # somebody else appended, too: which is which cannot be said
             return appended
         uids = iter(new)
         return [

@@ -20,6 +20,8 @@ from .select import Selected, opening, selected
 from .tokens import Fetched, Literal, Response, Status, fetched, numbers
 from .wire import Connection
 
+MAX_UID = 2**32 - 1  # RFC 3501, 9, nz-number
+
 Read = Callable[[Literal], "MessageId | None"]
 
 
@@ -132,6 +134,9 @@ class Draft:
         if fresh.way is not Way.ALL and (fresh.doubtful or not fresh._count <= len(fresh.entries) <= fresh._most):
             self.doubt()
             return
+        if fresh.doubtful:
+            why = "cannot be listed: the server tells of two messages with one UID"
+            fresh.failure = Failure(self.mailbox, why, "If it does so again, the server must be repaired.")
         if fresh.failure:  # it is not `selected`: where it is asked for once more, it must not pass for empty
             self.failure = fresh.failure
             return
@@ -181,7 +186,7 @@ class Draft:
 
     def _message(self, told: Fetched, read: Read) -> None:
         uid = told.uid if told.uid is not None else self._numbers.get(told.number)
-        if uid is None:
+        if uid is None or not 0 < uid <= MAX_UID:
             return
         self._numbers[told.number] = uid
         before = self.entries.get(uid) or (self.known.get(uid) if self.way is Way.FLAGS else None)
@@ -191,6 +196,8 @@ class Draft:
             if self._is_another(uid, id):
                 self.put_back = self.doubtful = True
         if before is not None and uid not in self.unsure:
+            # Two messages of one UID: who believes either of them would miss the other, and delete it elsewhere.
+            self.doubtful = self.doubtful or (id is not None and id != before.id)
             if told.flags is not None:  # asked for, or somebody changes them at this moment
                 self.entries[uid] = before._replace(flags=told.flags)
         elif told.flags is not None and (told.body is not None or self.way is Way.FLAGS):

@@ -65,7 +65,7 @@ def _sasl(session: Session, mechanism: Mechanism) -> Status:
         try:
             return _base64(mechanism.answer(a2b_base64(challenge)))
         except (SaslError, Error) as err:
-            fault = err if isinstance(err, SaslError) else SaslError("the server's base64 is none")
+            fault = fault or (err if isinstance(err, SaslError) else SaslError("the server's base64 is none"))
             return b"*"
 
     if initial is not None and "SASL-IR" in session.capabilities:

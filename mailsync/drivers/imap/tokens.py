@@ -17,6 +17,7 @@ from ...model import SYSTEM, Flags
 from .dates import parse_date
 
 LARGEST = 2 * 1024**3  # bytes of a literal: no server that is known takes a larger message
+LARGEST_NUMBER = 2**63
 MAX_DEPTH = 100  # of lists within lists: what is asked for has three
 MAX_VALUES = 200_000  # of one response, flags not counted: what is asked for has some dozens
 MAX_FLAGS = 200_000  # of one message, or of one mailbox: some have hundreds
@@ -118,7 +119,7 @@ _TOKEN = re.compile(
 )
 _ITEMS = (  # what a listing is made of, in whatever order; the last of several counts
     rb"\((?:UID (?P<uid>\d{1,10}) ?|FLAGS \((?P<flags>[^()]*)\) ?|RFC822\.SIZE (?P<size>\d{1,18}) ?"
-    rb'|INTERNALDATE "(?P<date>[^"]{20,30})" ?|MODSEQ \((?P<modseq>\d{1,19})\) ?)++'
+    rb'|INTERNALDATE "(?P<date>[^"]{20,30})" ?|MODSEQ \((?P<modseq>\d{1,18})\) ?)++'
 )
 _FETCH = re.compile(_ITEMS + rb"(?:(?P<end>\))|BODY\[[^\]]*\] )")
 _FETCH_LINE = re.compile(rb"\* (\d{1,10}) FETCH " + _ITEMS + rb"(?:\)|BODY\[[^\]]*\] \{(?P<literal>\d{1,9})\})")
@@ -369,8 +370,9 @@ def _delimiter(value: Value) -> str | None:
 
 
 def _number(word: bytes) -> int | None:
-    """None for what is none, or has more digits than any that IMAP knows."""
-    return int(word) if word.isdigit() and len(word) < 20 else None
+    """None for what is none, or is larger than any that IMAP knows (63 bits: RFC 7162, 3.1.1; RFC 9051, 9)."""
+    number = int(word) if word.isdigit() and len(word) < 20 else LARGEST_NUMBER
+    return number if number < LARGEST_NUMBER else None
 
 
 def _pairs(attributes: Sequence[Value]) -> Iterator[tuple[bytes, Value]]:
@@ -382,5 +384,5 @@ def _pairs(attributes: Sequence[Value]) -> Iterator[tuple[bytes, Value]]:
 
 def code_value(text: bytes, name: bytes) -> int | None:
     """A number after a word, as in `MESSAGES 3 UIDNEXT 4`."""
-    found = re.search(rb"\b" + name + rb" (\d{1,19})", text, re.IGNORECASE)
-    return int(found[1]) if found else None
+    found = re.search(rb"\b" + name + rb" (\d++)", text, re.IGNORECASE)
+    return _number(found[1]) if found else None
