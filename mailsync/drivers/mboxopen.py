@@ -32,6 +32,8 @@ from ..model import (
     MessageId,
     Uid,
 )
+from . import delivery
+from .contract import Box
 from .files import FileError, measured, refusal, sync_directory, to_wire, why, write_all
 from .locks import Lock
 from .mboxkept import State, keep, kept
@@ -174,6 +176,20 @@ class MboxBox:
         failed = self._change([*(Edit(span.start, span.after, b"") for span in going), *self._renumbered(going)])
         for uid in uids:
             yield self._answer(uid, uid in names, failed)
+
+    # ---- to another mbox ---------------------------------------------------------------------------------------------
+
+    def reaches(self, to: Box) -> bool:
+        return isinstance(to, MboxBox) and self._lock.path != to._lock.path
+
+    def copy(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        for batch in delivery.batches(uids):
+            yield from delivery.carry(batch, self, to, keep=True)
+
+    def move(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        """Both are locked: nobody can change a message after it was copied, and before it is removed."""
+        for batch in delivery.batches(uids):
+            yield from delivery.carry(batch, self, to, keep=False)
 
     # ---- what is there -----------------------------------------------------------------------------------------------
 

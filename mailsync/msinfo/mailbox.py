@@ -146,35 +146,39 @@ class Msinfo:
 
     def _news(self, known: Collection[Place | None]) -> tuple[Listing, list[tuple[Place, bytes]]]:
         """The mailbox, and those of our messages that are not `known`. Looked at again: others may be replacing one."""
-        why = "what is listed there is gone when it is fetched"
+        why = Failure(self.mailbox, "what is listed there is gone when it is fetched")
         for _ in range(TRIES):
             listing = self._list()
             if listing.unreadable:
-                why = str(listing.unreadable[0])
+                why = listing.unreadable[0]
                 continue
             wanted = [place for place in _ours(listing) if place not in known]
-            found = self._read(wanted)
+            found, failure = self._read(wanted)
             if len(found) == len(wanted):
                 return listing, found
-        raise BoxError(why)
+            why = failure or why
+        raise BoxError(str(why), why.hint)
 
-    def _read(self, places: Sequence[Place]) -> list[tuple[Place, bytes]]:
-        """Messages, with all their bytes, without those that are gone."""
+    def _read(self, places: Sequence[Place]) -> tuple[list[tuple[Place, bytes]], Failure | None]:
+        """Messages, with all their bytes, without those that are gone; and why one cannot be read, if so.
+
+        Dovecot may give an empty text, and not say that it is gone, for what was removed after the mailbox was opened.
+        """
+        found: list[tuple[Place, bytes]] = []
+        unread: Failure | None = None
         if not places:
-            return []
-        found = []
+            return found, unread
         shown = _Shown(self.channel)
         with self.driver.open(self.mailbox, write=False) as box:
             for place, message in zip(places, box.fetch([uid for _, uid in places]), strict=True):
                 if isinstance(message, Failure):
-                    if message.gone:
-                        continue
-                    raise BoxError(str(message), message.hint)
+                    unread = unread if message.gone else message
+                    continue
                 raw = b"".join(message.body.chunks(wire=False))
                 # Courier gives another text for what is gone: it would pass for a memory of nothing.
                 if shown(raw.partition(b"\n\n")[0] + b"\n") == OURS:
                     found.append((place, raw))
-        return found
+        return found, unread
 
     def _newest(self, raws: Sequence[bytes]) -> tuple[Memory, bytes]:
         """Of several memories the newest that can be read. MsinfoError if there is none."""
