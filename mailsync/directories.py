@@ -28,6 +28,8 @@ def directory(kind: str) -> str:
         return platformdirs.user_state_dir("mailsync")
     # Said again here, because a run that finds nothing to do would spend a tenth of its time on that import.
     home = os.environ.get(f"XDG_{kind.upper()}_HOME", "").strip()
+    if not os.path.isabs(home):
+        home = ""
     usual = {"cache": "~/.cache", "config": "~/.config", "state": "~/.local/state"}
     return os.path.join(home or os.path.expanduser(usual[kind]), "mailsync")
 

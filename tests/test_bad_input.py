@@ -421,19 +421,22 @@ def test_msinfo_of_another_channel_is_left_alone(mails: Path) -> None:
     assert b"Subject: mail\n" in text
 
 
-def test_msinfo_that_is_there_twice_counts_once_and_the_newer(mails: Path) -> None:
+def test_of_msinfo_that_is_there_twice_counts_what_both_remember(mails: Path) -> None:
+    """A killed run leaves two, and a forged one is another: what only one remembers must not look deleted."""
     run("mail")
     old = (mails / ".msinfo").read_bytes()
     maildir(mails / "md/one", message(1), message(2), message(4))
     run("mail")
     new = (mails / ".msinfo").read_bytes()
     (mails / "md/one/cur/1700000002.2.x:2,").unlink()  # only the newer one remembers it
+    (mails / "md/one/cur/1700000000.0.x:2,").unlink()
 
     for both_there in (old + new, new + old):
         (mails / ".msinfo").write_bytes(both_there)
-        assert ["delete"] == [step["event"] for step in run("-s", "--json", "mail").steps]
+        planned = [(step["event"], step["id"]) for step in run("-s", "--json", "mail").steps]
+        assert [("copy", "<4@x>"), ("delete", "<1@x>")] == planned
         assert "2 messages of this channel" in run("-s", "-vw", "mail").err
-    heals(mails)
+    heals(mails, wanted(one=[message(2), message(4)], two=[message(3)]))
 
     assert b"Subject: mail\n" in (mails / ".msinfo").read_bytes()
     assert 1 == (mails / ".msinfo").read_bytes().count(b"Subject: mail\n")
