@@ -13,8 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mailsync import channel, cli
+from mailsync import channel, cli, stopping
 from mailsync.model import Boxname
 
 from . import scenario
@@ -37,14 +38,12 @@ ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPED = "mailsync: stopped; what was done until then is remembered"
 BUGS = ("Traceback", "Exception ignored", "bug in mailsync")
 # Calls into the system, and the database, that change something or tell another program something.
-CALLS = frozenset(
-    "write pwrite rename replace link unlink remove mkdir rmdir fsync open ftruncate lockf flock execute executemany "
-    "commit close utime fchmod send".split()
-)
-CONFIG = "store md {{ pat md/* prefix md/ }}\nstore o {{ pat o/* prefix o/ format {} }}\nchannel c md o {{ msinfo .m }}\n"
+CALLS = {"write", "pwrite", "rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "fsync", "open", "utime"}
+CALLS |= {"ftruncate", "fchmod", "lockf", "flock", "close", "execute", "executemany", "commit", "send"}
+CONFIG = "store md {{ pat md/* prefix md/ }}\nstore o {{ pat o/* prefix o/ format {} }}\nchannel c md o {{ msinfo .m }}"
 
 
-# ---- a run in a process of its own, which begins with all that is imported here ---------------------------------------
+# ---- a run in a process of its own, which begins with all that is imported here --------------------------------------
 
 
 class Moment(NamedTuple):
@@ -269,3 +268,192 @@ def test_second_signal_is_as_safe_as_the_first_anywhere(
     for moment in found:
         check(scene, signalled(scene.again(), moment, signal.SIGINT, signal.SIGTERM), signal.SIGINT, signal.SIGTERM)
     record_property("points", len(found))
+
+
+# ---- before and after a run ------------------------------------------------------------------------------------------
+
+STARTING = """\
+import os, runpy, signal, sys
+number, signum, count = int(sys.argv[1]), int(sys.argv[2]), 0
+def each(frame, event, what):
+    global count
+    count += 1
+    if count == number:
+        sys.setprofile(None)
+        os.kill(os.getpid(), signum)
+def main_begins(event, args):
+    if event == "import" and args[0] == "mailsync.cli" and sys.getprofile() is None and not count:
+        sys.setprofile(each)
+sys.addaudithook(main_begins)
+sys.argv = ["mailsync", "c"]
+runpy.run_module("mailsync", run_name="__main__", alter_sys=True)
+"""
+
+
+def starting(home: Path, number: int, signum: int) -> Ran:
+    """As a user starts it, from the first of its imports to the end of Python itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", STARTING, str(number), str(signum)], cwd=home, capture_output=True, text=True, timeout=60
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@SIGNALS
+@pytest.mark.parametrize("scene", ["mbox"], indirect=True)
+def test_signal_while_it_starts_or_ends_shows_no_traceback(
+    scene: Scene, record_property: Callable[[str, object], None]
+) -> None:
+    """A second of Ctrl-C is soon pressed. Most events are imports, and the parser of the configuration."""
+    numbers = [1, 10, 100, 1000, 10_000, 100_000, 200_000, 400_000]
+    for n, number in enumerate(numbers):
+        signum = ENDS[n % len(ENDS)]
+        check(scene, Stopped(starting(scene.again(), number, signum), str(number)), signum)
+    record_property("points", len(numbers))
+
+
+# ---- streams that are gone -------------------------------------------------------------------------------------------
+
+
+@SIGNALS
+@pytest.mark.parametrize("scene", ["mbox"], indirect=True)
+@pytest.mark.parametrize(
+    ("shell", "code"),
+    [
+        ("{} c | head -1; exit ${{PIPESTATUS[0]}}", 0),
+        ("{} -m c | true; exit ${{PIPESTATUS[0]}}", 0),
+        ("{} --json c | head -c 10; exit ${{PIPESTATUS[0]}}", 0),
+        ("{} c >&-", 0),
+        ("{} c 2>&-", 0),
+        ("{} c >&- 2>&- <&-", 0),
+        ("{} -d c 2>&1 >/dev/null | head -1; exit ${{PIPESTATUS[0]}}", 0),
+        ("{} c > /dev/full", 1),
+        ("{} -d c 2> /dev/full", 0),
+        ("{} c > /dev/full 2>&1", 1),
+    ],
+)
+def test_run_goes_on_when_nobody_listens(scene: Scene, shell: str, code: int) -> None:
+    scene.again()
+    done = subprocess.run(
+        ["bash", "-c", shell.format(f"{sys.executable} -m mailsync")], capture_output=True, text=True, timeout=60
+    )
+
+    assert code == done.returncode, done.stderr
+    assert not [bug for bug in (*BUGS, "Broken pipe") if bug in done.stderr], done.stderr
+    assert scene.wanted == scene.held()
+    scene.heals()
+
+
+# ---- commands of a server --------------------------------------------------------------------------------------------
+
+
+class Signalling(Proxy):
+    """Ends the process of `victim` with a signal when the nth command has come, before it is passed on."""
+
+    def __init__(self, port: int, nth: int, signum: int) -> None:
+        super().__init__(port)
+        self.nth, self.signum, self.victim = nth, signum, 0
+        self.reached = threading.Event()
+
+    def _command(self, link: Link, text: bytes) -> None:
+        super()._command(link, text)
+        if len(self.tally.log) == self.nth:
+            self.reached.set()
+            os.kill(self.victim, self.signum)
+
+
+def at_server(home: Path, nth: int, signum: int) -> bool:
+    """One point: False if the run ended before its nth command."""
+    place = on_server("dovecot")
+    stores = scenario.channels(home, {"a": scenario.on_machine("maildir", "a"), "b": place}, ["ab"])
+    text = (home / ".mailsync").read_text()
+    boxes = [Boxname("one"), Boxname("two")]
+    with stores.opened("a") as a, stores.opened("b") as b:
+        scenario.fill(a, {boxes[0]: [Mail(message(f"a{n}")) for n in range(3)]})
+        scenario.fill(b, {boxes[1]: [Mail(message(f"b{n}")) for n in range(3)]})
+    with Signalling(server("dovecot").port, nth, signum) as proxy:
+        configure(home, text.replace(f":{server('dovecot').port}/", f":{proxy.port}/"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mailsync", "ab"],
+            cwd=home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        proxy.victim = process.pid
+        out, err = process.communicate(timeout=100)
+        came = proxy.reached.is_set()
+    assert not [bug for bug in BUGS if bug in out + err]
+    assert process.returncode in ({0, 128 + signum, -signum} if came else {0}), err
+    configure(home, text)
+    assert 0 == run("ab").code
+    with stores.opened("a") as a, stores.opened("b") as b:
+        assert scenario.contents(a) == scenario.contents(b)
+        held = {name: sum(box.values()) for name, box in scenario.contents(a).items()}
+    assert {"one": 3, "two": 3} == {name: held[Boxname(name)] for name in ("one", "two")}
+    forget_cache(home)
+    assert [] == run("-s", "--json", "ab").steps
+    return came
+
+
+def each_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: Iterable[int]) -> int:
+    tried = 0
+    for tried, nth in enumerate(numbers, 1):
+        home = tmp_path / f"n{nth}"
+        home.mkdir()
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.chdir(home)
+        if not at_server(home, nth, ENDS[nth % len(ENDS)]):
+            return tried - 1
+    return tried
+
+
+@SIGNALS
+@pytest.mark.usefixtures("home")
+def test_signal_at_a_command_of_a_server_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("points", each_command(tmp_path, monkeypatch, (4, 9, 14)))
+
+
+@SIGNALS
+@pytest.mark.torture
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("home")
+def test_signal_at_each_command_of_a_server_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("points", each_command(tmp_path, monkeypatch, range(1, 100)))
+
+
+# ---- planted ---------------------------------------------------------------------------------------------------------
+
+
+def not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run that is stopped has done is forgotten."""
+
+    def planted(self: Any, planner: Any) -> None:
+        self._report.expect(0)
+        self._apply(planner)
+        self._save()
+
+    monkeypatch.setattr(channel.Run, "carry_out", planted)
+
+
+def raised_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal is an exception between any two lines, as Python has it by itself."""
+
+    def planted(self: Any, signum: int, frame: FrameType | None = None) -> None:
+        raise stopping.Stopped(signum)
+
+    monkeypatch.setattr(stopping.Stop, "interrupt", planted)
+
+
+@PLANTED
+@pytest.mark.parametrize("scene", ["mbox"], indirect=True)
+@pytest.mark.parametrize("bug", [not_remembered, raised_anywhere], ids=lambda bug: bug.__name__)
+def test_planted_bug_is_found(scene: Scene, bug: Callable[[pytest.MonkeyPatch], None]) -> None:
+    """The moments are those at which it shows: just after copies, and while an object is freed."""
+    with pytest.MonkeyPatch.context() as patch:
+        bug(patch)
+        with pytest.raises(AssertionError):
+            each_moment(scene, 60, call=True, seed=5)

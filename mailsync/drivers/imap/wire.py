@@ -16,6 +16,7 @@ from ... import stopping
 from ...errors import Lost
 from .account import Tell
 from .body import IN_MEMORY, keep
+from .session import FAREWELL
 from .stream import Stream
 from .tokens import (
     Fetched,
@@ -212,6 +213,10 @@ class Connection:
         """The server wants to be left alone for a while."""
         self.tell.note(f"the server says: {why}; waiting for {seconds:g} seconds")
         self._sleep(seconds)
+
+    def hurry(self) -> None:
+        """We are to end: a server that does not answer is not waited for as long as it may be."""
+        self._wire.timeout = min(self._wire.timeout, FAREWELL)
 
     def end(self) -> None:
         """Log out. Nothing that goes wrong now matters."""
