@@ -332,6 +332,28 @@ def rewrite(path: str, edit: Callable[[bytes], bytes], *, fsync: bool, wait: flo
         sync_directory(os.path.dirname(path))
 
 
+@contextmanager
+def unchanging(path: str, wait: float = LOCK_WAIT) -> Iterator[bytes]:
+    """The text of a small file, b"" if there is none, while nobody who locks it by fcntl changes what it is about.
+
+    Writes nothing. OSError if it stays locked.
+    """
+    until = time.monotonic() + wait
+    while True:
+        with _record_lock(path, until, write=False) as held:
+            if held is None or _has_name(held, path):  # else it was replaced while we waited
+                yield b"" if held is None else b"".join(iter(lambda: os.read(held, CHUNK), b""))
+                return
+        _wait(path, until)
+
+
+def _has_name(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
 def _lock_file(lock: str, until: float) -> int:
     while True:
         try:
@@ -345,17 +367,17 @@ def _lock_file(lock: str, until: float) -> int:
 
 
 @contextmanager
-def _record_lock(path: str, until: float) -> Iterator[int | None]:
+def _record_lock(path: str, until: float, *, write: bool = True) -> Iterator[int | None]:
     """The file, open and locked; None if there is none."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC) if write else open_quietly(path, os.O_NONBLOCK)
     except FileNotFoundError:
         yield None
         return
     try:
         while True:
             try:
-                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(fd, (fcntl.LOCK_EX if write else fcntl.LOCK_SH) | fcntl.LOCK_NB)
                 break
             except OSError as err:
                 if err.errno not in (errno.EACCES, errno.EAGAIN):
