@@ -80,7 +80,7 @@ class Lock:
             with suppress(OSError):
                 os.unlink(self._dotlock)
         with suppress(OSError):
-            _unlock(self.fd)  # a map of the file may outlive the descriptor, and keep the locks with it
+            _unlock(self.fd)  # another descriptor of it may outlive this one, and keep the locks with it
         os.close(self.fd)
 
 

@@ -49,7 +49,7 @@ _NOT_PLAIN = re.compile(rb"[\x00-\x20\x7f%]")
 
 
 class Source(Protocol):
-    """bytes, or a map of a file."""
+    """bytes, or a file that gives them."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> bytes: ...
