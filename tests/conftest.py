@@ -107,6 +107,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def place(home: Path) -> Iterator[Path]:
+    """For thousands of homes: an empty directory in memory, where that can be."""
+    from .test_files import fast_directory
+
+    with fast_directory() as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
 def ordinary() -> Iterator[None]:
     """Root, too, may do only what the modes of files allow."""
     with ordinary_rights():

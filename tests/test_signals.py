@@ -354,11 +354,12 @@ class Signalling(Proxy):
         self.nth, self.signum, self.victim = nth, signum, 0
         self.reached = threading.Event()
 
-    def _command(self, link: Link, text: bytes) -> None:
-        super()._command(link, text)
+    def _command(self, link: Link, text: bytes) -> bool:
+        cut = super()._command(link, text)
         if len(self.tally.log) == self.nth:
             self.reached.set()
             os.kill(self.victim, self.signum)
+        return cut
 
 
 def at_server(home: Path, nth: int, signum: int) -> bool:

@@ -7,7 +7,6 @@ line patched by one of the same length, or all of it rewritten through a tempora
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,6 +35,7 @@ from . import delivery
 from .contract import Box
 from .files import FileError, measured, refusal, sync_directory, to_wire, why, write_all
 from .locks import Lock
+from .mboxfile import FileData
 from .mboxkept import State, keep, kept
 from .mboxscan import Contents, Edit
 from .mboxspool import Spool, SpoolError, Tail, beside, remove_spool, unfinished
@@ -44,7 +44,6 @@ from .mboxtext import (
     Source,
     Span,
     flags_of,
-    forget,
     numbering,
     plain,
     plain_header,
@@ -80,7 +79,7 @@ class MboxBox:
 
     def __init__(self, lock: Lock, *, write: bool, fsync: bool) -> None:
         self._lock, self._write, self._fsync = lock, write, fsync
-        self._maps: list[mmap.mmap] = []
+        self._opened: list[FileData] = []
         if write:
             self._repair()
         self._load()
@@ -89,8 +88,8 @@ class MboxBox:
         """Bodies cannot be read any more."""
         if self._lasting:
             keep(self._lock.path, self._state, self._contents)
-        for map_ in self._maps:
-            map_.close()
+        for data in self._opened:
+            data.close()
 
     def __len__(self) -> int:
         return len(self._contents)
@@ -105,29 +104,20 @@ class MboxBox:
 
     def entries(self, identify: Identify, known: Mapping[Uid, MessageId]) -> Iterator[Entry]:
         """`known`: the ids of some."""
-        names, contents = self._current(), self._contents
-        for number, (uid, span) in enumerate(names.items(), 1):
+        for uid, span in self._current().items():
             header, flags = self._header(span)
             id = known[uid] if uid in known else identify(header)
             if id is None:
                 id = identify.whole(self._body(span).chunks(wire=False))
             if id != HIDDEN:
                 yield Entry(uid, id, flags)
-            if number % 1000 == 0:
-                forget(contents.data)
-        forget(contents.data)
 
     def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
         names = self._current()
-        read = 0
         for uid in uids:
             self._lock.refresh()
             if span := names.get(uid):
                 yield Message(uid, flags_of(self._contents.raw_header(span)), self._date(span), self._body(span))
-                read += span.end - span.start
-                if read >= BATCH_BYTES:
-                    read = 0
-                    forget(self._contents.data)
             else:
                 yield _gone(uid)
 
@@ -207,13 +197,13 @@ class MboxBox:
         self._state, self._inode, self._lasting = state, state.inode, lasting
 
     def _data(self, size: int) -> Source:
-        data: Source = b""
-        if size:
-            # A map has a descriptor of its own: closing it early may drop the lock, keeping it uses them up.
-            while self._lock.survives_close and len(self._maps) > 1:
-                self._maps.pop(0).close()
-            data = mmap.mmap(self._lock.fd, size, access=mmap.ACCESS_READ)
-            self._maps.append(data)
+        if not size:
+            return b""
+        # It has a descriptor of its own: closing it early may drop the lock, keeping it uses them up.
+        while self._lock.survives_close and len(self._opened) > 1:
+            self._opened.pop(0).close()
+        data = FileData(self._lock.fd, size)
+        self._opened.append(data)
         return data
 
     def _without(self, tail: Tail, size: int) -> Source:
@@ -317,6 +307,7 @@ class MboxBox:
         _keep_news(self._lock.fd, before)
         if self._fsync:
             os.fsync(self._lock.fd)
+        self._contents.data = self._data(before.st_size)  # what was kept of the old one is no longer true
         self._is_read(State.of(self._lock.fd))
 
     def _rewritten(self, edits: Sequence[Edit]) -> None:
@@ -337,7 +328,6 @@ class MboxBox:
             for edit in [*edits, Edit(len(data), len(data), b"")]:
                 for begin in range(at, edit.start, CHUNK):
                     write_all(fd, data[begin : min(begin + CHUNK, edit.start)])
-                    forget(data)
                     self._lock.refresh()
                 write_all(fd, edit.new)
                 at = edit.end

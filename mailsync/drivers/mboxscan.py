@@ -1,4 +1,4 @@
-"""Where the messages of an mbox begin, and a uid for each. Pure: works on bytes or on a map of the file."""
+"""Where the messages of an mbox begin, and a uid for each. Pure: works on bytes, or on what gives them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..digest import blake2b
 from ..model import Uid
 from . import mboxtext as text
-from .mboxtext import LONGEST_LINE, Source, Span, forget, header_end, pieces
+from .mboxtext import LONGEST_LINE, Source, Span, header_end, pieces
 
 BLOCK = 256 * 1024
 LEAD = 4096  # of a message, read at once: nearly all headers end in there
@@ -148,7 +148,6 @@ class Contents:
             if span.start != self._first or not text.is_internal_data(self.postmark(span), raw):
                 self.spans.append(span)
                 self._keys.append(self._key(span, raw))
-        forget(self.data)
 
     def _tell_apart(self, begin: int) -> None:
         """Name the messages from there on; all of them if a key stands for another content now, too."""
@@ -243,15 +242,13 @@ def messages(data: Source, start: int, crlf: bool) -> Iterator[tuple[Span, bytes
 
 
 def _candidates(data: Source, crlf: bool, begin: int) -> Iterator[tuple[int, int]]:
-    """Where a message may end and the next one begin. A block at a time: a map that is searched stays in memory."""
+    """Where a message may end and the next one begin."""
     search = (_AFTER_BLANK_CRLF if crlf else _AFTER_BLANK).finditer
     size = len(data)
-    for number, base in enumerate(range(begin, size, BLOCK), 1):
+    for base in range(begin, size, BLOCK):
         for found in search(data[base : min(base + BLOCK + _LONGEST_MARK - 1, size)]):
             if found.start() < BLOCK:
                 yield base + found.start() + 1, base + found.end()
-        if number % 64 == 0:
-            forget(data)
 
 
 def _message(data: Source, lead: bytes, start: int, head: int, end: int, after: int) -> tuple[Span, bytes]:
