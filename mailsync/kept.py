@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .directories import make
 from .drivers.contract import Box
 from .drivers.maildir import Maildir
 from .errors import BoxError
@@ -106,7 +107,7 @@ class KeptRun:
             }
         )
         try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make(str(self.path))
             fd = os.open(self.path / INDEX, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             with open(fd, "w", encoding="utf-8") as file:
                 file.write(f"{line}\n")
