@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from .digest import blake2b
-from .directories import directory
+from .directories import directory, make
 from .errors import Locked, MailsyncError
 
 
@@ -20,7 +20,7 @@ def run_lock(channel: str, msinfo: str) -> Iterator[None]:
     """
     path = os.path.join(directory("state"), f"{name_of(channel, msinfo)}.lock")
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True, mode=0o700)
+        make(os.path.dirname(path))
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as err:
         raise MailsyncError(

@@ -124,11 +124,15 @@ def undisturbed() -> Iterator[None]:
 @contextmanager
 def stopped_by(stop: Stop) -> Iterator[None]:
     """For this thread."""
+    before = _stops.get(get_ident())
     _stops[get_ident()] = stop
     try:
         yield
     finally:
-        del _stops[get_ident()]
+        if before is None:
+            del _stops[get_ident()]
+        else:
+            _stops[get_ident()] = before
 
 
 @contextmanager

@@ -67,9 +67,11 @@ def _authenticated(session: Session, secrets: Secrets) -> tuple[str, str]:
     _check_private(session)
     if (token := secrets.token()) is not None:
         user = secrets.user()
+        session.hide(token)
         return user, _by_token(session, secrets, user, token)
     if (password := secrets.password()) is not None:
         user = secrets.user()
+        session.hide(password)
         return user, _by_any(session, user, _password_ways(session, user, password))
     if account.cert:
         user = remote.user or ""
@@ -131,6 +133,7 @@ def _by_token(session: Session, secrets: Secrets, user: str, token: str) -> str:
     except LoginError:
         if session.wire.closed or (fresh := secrets.token(fresh=True)) in (None, token):
             raise
+    session.hide(fresh)
     return _by_any(session, user, ways(fresh))
 
 
@@ -150,7 +153,7 @@ def _by_any(session: Session, user: str, ways: Sequence[Way]) -> str:
             break
     why = str(said)
     if isinstance(way, XOAuth2 | OAuthBearer) and way.error:
-        why += f" {way.error}"
+        why += f" {session.without_secrets(way.error)}"
     raise _refusal(account, user, said, why[:500])
 
 
