@@ -351,7 +351,7 @@ def test_mbox_that_was_replaced_is_locked_under_its_new_file(mbox: Path) -> None
 
 def test_reader_does_not_wait_for_the_lock_of_who_is_dead(mbox: Path) -> None:
     lock = mbox.parent / "box.lock"
-    lock.write_text(f"{dead_pid()}\n")
+    lock.write_text(f"{dead_pid()}:{os.uname().nodename}\n")
     read(mbox)
     lock.write_text("0")
     aged(lock, 400)

@@ -165,7 +165,7 @@ class ServerBox(OpenBox):
             ]
             self._host.keeps_flags[verb] = not wrong
             for change, answer in zip(wrong, self.set_flags(wrong), strict=True):
-                if isinstance(answer, Failure):
+                if isinstance(answer, Failure) and not answer.gone:  # else somebody has removed it since
                     source = arrived[int(change.uid)].source
                     failed[source] = Failure(source, f"it has come there, but {answer.why}")
         for one in appended:
