@@ -207,7 +207,7 @@ class Stream:
         self._flow_time += time.monotonic() - begin if self._flowing else 0
         if not found:
             self.close()
-            self._ended = f"nothing came for {self.timeout:g} seconds"
+            self._ended = f"nothing came for {self.timeout:g} second{'' if self.timeout == 1 else 's'}"
             raise Lost(f"the connection broke: {self._ended}")
         return found
 
