@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .directories import regular
+from .drivers import files
 from .drivers.contract import Box
 from .drivers.maildir import Maildir
 from .errors import BoxError
@@ -76,7 +78,8 @@ class KeptRun:
     def records(self) -> list[Record]:
         """BoxError if they cannot be read."""
         try:
-            lines = (self.path / INDEX).read_text("utf-8").splitlines()
+            with open(self.path / INDEX, encoding="utf-8", opener=regular) as file:
+                lines = file.read().splitlines()
             return [_record(json.loads(line)) for line in lines if line.endswith("}")]  # the last may be cut off
         except (OSError, ValueError, KeyError, TypeError) as err:
             raise BoxError(f"{self.path / INDEX} cannot be read: {err}") from err
@@ -106,14 +109,15 @@ class KeptRun:
             }
         )
         try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            files.make_directories(str(self.path), fsync=True)
             fd = os.open(self.path / INDEX, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             with open(fd, "w", encoding="utf-8") as file:
                 file.write(f"{line}\n")
                 file.flush()
                 os.fsync(fd)
+            files.sync_directory(str(self.path))
         except OSError as err:
-            raise BoxError(f"{self.path}: {err.strerror}") from err
+            raise BoxError(f"{self.path}: {files.why(err)}") from err
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ id.) Is this mailbox the one that was seen last time? What named it then, whatev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from .database import Database, raw
@@ -89,9 +89,13 @@ class Record(Database):
             db.executemany("DELETE FROM uid WHERE name=? AND side=? AND uid=?", gone)
             db.executemany("INSERT INTO uid VALUES (?, ?, ?)", new)
 
-    def save(self, msinfo: str) -> None:
-        """Keep what was noted, as the companion of this memory."""
+    def save(self, msinfo: str, boxnames: Collection[Boxname]) -> None:
+        """Keep what was noted, as the companion of this memory, in which these boxes are."""
         with self.doubted() as db:
+            names = set(map(raw, boxnames))
+            gone = [name for name in db.execute("SELECT DISTINCT name FROM box") if name[0] not in names]
+            for table in ("box", "uid") if gone else ():
+                db.executemany(f"DELETE FROM {table} WHERE name=?", gone)
             if not self._fits:  # mailboxes that this run did not look at are known for an older memory only
                 others = set(db.execute("SELECT name, side FROM box")) - self._noted
                 db.executemany("UPDATE box SET uids='' WHERE name=? AND side=?", others)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mailsync.drivers import delivery, files
 from mailsync.drivers.delivery import Staged
 from mailsync.drivers.files import CHUNK, FileError, LineEnds, LocalBody, read_head, to_wire
+from mailsync.drivers.rewriting import rewrite
 from mailsync.model import NONE, Appended, Failure, Message, Uid
 from mailsync.unchanged import state
 
@@ -115,8 +116,11 @@ def test_head_ends_at_the_first_blank_line(opened: Opener, data: bytes, head: by
     assert head == read_head(opened(data))
 
 
-def test_head_without_end_is_bounded(opened: Opener) -> None:
-    assert files.LONGEST_HEAD == len(read_head(opened(b"x" * (files.LONGEST_HEAD + 9))))
+def test_of_a_head_without_end_only_what_tells_the_message_is_kept(opened: Opener) -> None:
+    junk = b"x" * (files.LONGEST_HEAD + 9)
+
+    assert b"" == read_head(opened(junk))
+    assert b"message-id: <a>\n" == read_head(opened(b"X: " + junk + b"\nMessage-ID: <a>\nX-Y: z\n\nTo: b\n"))
 
 
 def test_fifo_is_refused_and_never_waited_for(tmp_path: Path) -> None:
@@ -191,7 +195,7 @@ def test_rewritten_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
     (tmp_path / "real").chmod(0o640)
     (tmp_path / "link").symlink_to("real")
 
-    files.rewrite(str(tmp_path / "link"), lambda old: old + b" new", fsync=True)
+    rewrite(str(tmp_path / "link"), lambda old: old + b" new", fsync=True)
 
     assert b"old new" == (tmp_path / "real").read_bytes()
     assert (True, 0o640) == ((tmp_path / "link").is_symlink(), (tmp_path / "real").stat().st_mode & 0o777)
@@ -202,7 +206,7 @@ def test_edit_that_changes_nothing_touches_nothing(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"old")
     before = (tmp_path / "f").stat().st_ino
 
-    files.rewrite(str(tmp_path / "f"), lambda old: old, fsync=True)
+    rewrite(str(tmp_path / "f"), lambda old: old, fsync=True)
 
     assert (before, ["f"]) == ((tmp_path / "f").stat().st_ino, os.listdir(tmp_path))
 
@@ -211,7 +215,7 @@ def test_failing_edit_leaves_the_file_and_no_lock(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"old")
 
     with pytest.raises(ZeroDivisionError):
-        files.rewrite(str(tmp_path / "f"), lambda old: bytes(1 // 0), fsync=True)
+        rewrite(str(tmp_path / "f"), lambda old: bytes(1 // 0), fsync=True)
 
     assert (["f"], b"old") == (os.listdir(tmp_path), (tmp_path / "f").read_bytes())
 
@@ -221,7 +225,7 @@ def test_file_that_another_program_has_locked_is_not_written(tmp_path: Path) -> 
     (tmp_path / "f.lock").touch()
 
     with pytest.raises(OSError, match="locked"):
-        files.rewrite(str(tmp_path / "f"), lambda old: b"new", fsync=False, wait=0.1)
+        rewrite(str(tmp_path / "f"), lambda old: b"new", fsync=False, wait=0.1)
 
     assert (["f", "f.lock"], b"old") == (sorted(os.listdir(tmp_path)), (tmp_path / "f").read_bytes())
 
@@ -230,7 +234,7 @@ def test_lock_of_a_dead_program_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "f.lock").touch()
     os.utime(tmp_path / "f.lock", (0, time.time() - 1000))
 
-    files.rewrite(str(tmp_path / "f"), lambda old: b"new", fsync=False, wait=0.1)
+    rewrite(str(tmp_path / "f"), lambda old: b"new", fsync=False, wait=0.1)
 
     assert b"new" == (tmp_path / "f").read_bytes()
 
@@ -244,7 +248,7 @@ def test_record_lock_of_another_program_is_respected(tmp_path: Path) -> None:
         other.stdout.readline()
 
         with pytest.raises(OSError, match="locked"):
-            files.rewrite(str(tmp_path / "f"), lambda old: b"new", fsync=False, wait=0.1)
+            rewrite(str(tmp_path / "f"), lambda old: b"new", fsync=False, wait=0.1)
 
         other.communicate(b"\n")
     assert ["f"] == os.listdir(tmp_path)
@@ -253,7 +257,7 @@ def test_record_lock_of_another_program_is_respected(tmp_path: Path) -> None:
 def test_edits_of_many_threads_are_all_kept(tmp_path: Path) -> None:
     def work(n: int) -> None:
         for _ in range(5):
-            files.rewrite(str(tmp_path / "f"), lambda old: old + b"%d" % n, fsync=False)
+            rewrite(str(tmp_path / "f"), lambda old: old + b"%d" % n, fsync=False)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
     for thread in threads:

@@ -137,8 +137,9 @@ def test_run_with_nothing_to_do_takes_a_few_flights_whatever_the_server_can(home
     with far(where, BETWEEN) as peer:
         channel(home, NEAR, peer.config)
         for n in range(boxes):
-            maildir(home / f"Mail/box{n}", message(n))
-            peer.put(f"box{n}", message(n))
+            two = message(n), message(f"{n}b")
+            maildir(home / f"Mail/box{n}", *two)
+            peer.put(f"box{n}", *two)
         synced(peer)
         again = synced(peer)
         forget_cache(home)

@@ -112,9 +112,31 @@ def test_text_file_is_no_mailbox_and_told(tmp_path: Path) -> None:
 
 def test_maildir_that_lost_an_empty_directory_is_a_failure_not_a_tree(tmp_path: Path) -> None:
     maildir(tmp_path / "Mail/a")
+    (tmp_path / "Mail/a/cur/1:2,S").write_bytes(b"hi\n")
     (tmp_path / "Mail/a/tmp").rmdir()
 
     assert {"Mail/a": "a Maildir without tmp"} == failures(tmp_path, "Mail/*")
+
+
+@pytest.mark.parametrize("lost", ["cur", "new"])
+def test_maildir_that_lost_a_directory_for_mail_is_a_failure_whatever_is_in_the_other_one(
+    tmp_path: Path, lost: str
+) -> None:
+    maildir(tmp_path / "Mail/a")
+    (tmp_path / "Mail/a" / lost).rmdir()
+
+    assert {"Mail/a": f"a Maildir without {lost}"} == failures(tmp_path, "Mail/*")
+
+
+def test_maildir_that_a_killed_run_was_making_is_made_by_the_next_one(tmp_path: Path) -> None:
+    """Cut off before its last directory, it was a failure in each run until a user put it right."""
+    maildir(tmp_path / "Mail/a")
+    (tmp_path / "Mail/a/tmp").rmdir()
+    store = local(tmp_path, "Mail/*", format="maildir")
+
+    assert {} == failures(tmp_path, "Mail/*")
+    store.create(Mailbox("Mail/a"))
+    assert infos(tmp_path, "Mail/*")["Mail/a"].selectable
 
 
 def test_locks_temporary_files_and_dot_files_without_mail_are_passed_over(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ not there, and no second name for the file that is INBOX.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -25,6 +26,8 @@ from .files import inode, make_directories, scan, sync_directory, token, why
 from .formats import FORMATS, Local, by_name, recognise
 from .places import INBOX, MH_INBOX, Place, Places, Root, look, look_or_fail
 from .walk import Entry, Walk, entries_of, inode_of, is_ours, unseen
+
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
 
 
 class LocalStore:
@@ -160,7 +163,7 @@ class LocalStore:
         return recognise(place.path, place.format)
 
     def _made(self, kind: type[Local], place: Place, mailbox: Mailbox) -> Local:
-        return kind(place.path, mailbox, fsync=self._fsync)
+        return kind(place.path, mailbox, fsync=self._fsync, root=self._places.root_of(mailbox, place))
 
     def _existing(self, mailbox: Mailbox) -> Local:
         place = self._places.place(mailbox)
@@ -217,7 +220,8 @@ class LocalStore:
             if not os.access(path, os.X_OK):
                 return unseen(mailbox, "Permission denied")
             missing = [part for part in sorted(MAILDIR_PARTS) if not os.path.isdir(os.path.join(path, part))]
-            if len(missing) == 1:  # copied by a tool that leaves out empty directories: its mail is not gone
+            # Copied by a tool that leaves out empty directories: its mail is not gone.
+            if len(missing) == 1 and not _half_made(path, missing):
                 return unseen(mailbox, f"a Maildir without {missing[0]}", f"mkdir {os.path.join(path, missing[0])}")
             return BoxInfo(mailbox, selectable=False)
         except OSError as err:
@@ -292,13 +296,34 @@ class _Gone(BoxError):
     """It is not there any more: nothing to complain of."""
 
 
+def _half_made(path: str, missing: Sequence[str]) -> bool:
+    """A run was killed while it made or removed this Maildir: nothing but tmp is missing, and there is no message."""
+    return missing == ["tmp"] and not any(os.listdir(os.path.join(path, part)) for part in ("cur", "new"))
+
+
 def _move(source: str, target: str) -> None:
-    """Rename what must not take the place of anything. For a file a link first: a rename would replace a new one."""
+    """Rename what must not take the place of anything, as a plain rename of a file would."""
     if os.path.isdir(source):
         os.rename(source, target)
-    else:
+    elif not _renamed_at_once(source, target):
         os.link(source, target)
         os.unlink(source)
+
+
+def _renamed_at_once(source: str, target: str) -> bool:
+    """False where the system cannot rename a file so that no other one is replaced. OSError."""
+    import ctypes  # few runs rename an mbox
+
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    if rename(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        return True
+    error = ctypes.get_errno()
+    if error in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(error, os.strerror(error), target)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""Keep other mail programs out of an mbox file: a record lock (fcntl), then a dotlock. Knows nothing of what is in it.
+"""Keep other mail programs out of an mbox file: a record lock (fcntl), then flock, then a dotlock.
 
-The order is the one of Debian Policy 11.6. A record lock is held by the open file where the system can do that (Linux);
-elsewhere by the process, and then it is lost as soon as the process closes *any* descriptor of that file.
+Knows nothing of what is in it. The order is the one of Debian Policy 11.6; flock is what programs of BSD use. Who only
+reads makes no dotlock, but waits while there is one. A record lock is held by the open file where the system can do
+that (Linux); elsewhere by the process, and then it is lost as soon as the process closes *any* descriptor of that file.
 """
 
 from __future__ import annotations
@@ -19,15 +20,14 @@ from contextlib import contextmanager, suppress
 
 from .. import stopping
 from ..errors import BoxError
-from .files import open_quietly, why, write_all
+from . import dotlocks
+from .files import open_quietly, why
 
 LOCK_WAIT = 30.0  # seconds
-STALE = 300.0  # seconds without a touch; liblockfile's rule
 REFRESH = 60.0  # seconds
 
 _NO_RECORD_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}  # some network file systems
-_NO_DOTLOCKS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "afs", "ceph", "lustre", "gfs", "ocfs")  # kinds of file systems
 _BY_FILE = sys.platform == "linux" and struct.calcsize("P") == 8  # the layout below is the one of 64 bits
 
 _writing: dict[str, int] = {}  # the files that this process has locked for writing, and in which thread
@@ -66,6 +66,7 @@ class Lock:
     def replace(self, fd: int, temporary: str) -> None:
         """Another file, open as `fd`, takes the place of the locked one. At no moment can others have either."""
         _record_lock(fd, write=self._write)
+        _flock(fd, write=self._write)
         os.replace(temporary, self.path)
         os.close(self.fd)
         self.fd = fd
@@ -74,10 +75,9 @@ class Lock:
         if self._write:
             _writing.pop(self.path, None)
         if self._dotlock is not None:
-            with suppress(OSError):
-                os.unlink(self._dotlock)
+            dotlocks.release(self._dotlock)
         with suppress(OSError):
-            _unlock(self.fd)  # a map of the file may outlive the descriptor, and keep the lock with it
+            _unlock(self.fd)  # another descriptor of it may outlive this one, and keep the locks with it
         os.close(self.fd)
 
 
@@ -121,11 +121,11 @@ def _acquire(path: str, write: bool, wait: float) -> Lock:
 
 def _try(fd: int, path: str, write: bool) -> tuple[str, str | None]:
     """Who is in the way (empty: nobody), and the dotlock that we hold now."""
-    if not _record_lock(fd, write=write):
+    if not (_record_lock(fd, write=write) and _flock(fd, write=write)):
         return "another program is using it", None
     if not _same(fd, path):
         return "it is replaced again and again", None
-    return _take(f"{path}.lock") if write else ("", None)
+    return dotlocks.take(f"{path}.lock") if write else (dotlocks.writer(f"{path}.lock"), None)
 
 
 def _open(path: str, write: bool) -> int:
@@ -172,6 +172,7 @@ def _record_lock(fd: int, *, write: bool) -> bool:
 def _unlock(fd: int) -> None:
     if _BY_FILE:
         _by_file(fd, fcntl.F_UNLCK)
+        fcntl.flock(fd, fcntl.LOCK_UN)
     else:
         fcntl.lockf(fd, fcntl.LOCK_UN)
 
@@ -180,103 +181,26 @@ def _by_file(fd: int, kind: int) -> None:
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0))
 
 
-# ---- dotlocks --------------------------------------------------------------------------------------------------------
-
-
-def _take(dotlock: str) -> tuple[str, str | None]:
-    """Who is in the way, and the dotlock if it is ours now. By link(2), because O_EXCL is not sure on NFS."""
-    temporary = os.path.join(os.path.dirname(dotlock), f".mailsync-{os.urandom(8).hex()}.lock")
+def _flock(fd: int, *, write: bool) -> bool:
+    """False if another has it. True where that cannot be told: over a network our own record lock may be in the way."""
+    if not _BY_FILE:
+        return True
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fcntl.flock(fd, (fcntl.LOCK_EX if write else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except OSError as err:
-        if err.errno in _NO_DOTLOCKS:
-            return "", None
-        raise
-    try:
-        try:
-            write_all(fd, b"%d\n" % os.getpid())
-            now = os.fstat(fd).st_mtime  # the file server's clock may not be ours
-        finally:
-            os.close(fd)
-        for _ in range(2):  # again if a dead one's was in the way
-            if _link(temporary, dotlock):
-                return "", dotlock
-            busy = _holder(dotlock, now)
-            if busy:
-                return busy, None
-        return f"the lock file {dotlock} comes and goes", None
-    except OSError as err:
-        if err.errno in _NO_DOTLOCKS:
-            return "", None
-        raise
-    finally:
-        with suppress(OSError):
-            os.unlink(temporary)
-
-
-def _link(temporary: str, dotlock: str) -> bool:
-    try:
-        os.link(temporary, dotlock)
-    except FileExistsError:
-        return False
-    except OSError as err:
-        if err.errno not in _NO_LINKS:
-            return os.stat(temporary).st_nlink == 2  # over NFS an answer may be lost, and the link be there
-        return _exclusive(dotlock)
+        return err.errno != errno.EWOULDBLOCK or not _is_local(fd)
     return True
 
 
-def _exclusive(dotlock: str) -> bool:
-    """For file systems without hard links."""
-    try:
-        fd = os.open(dotlock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except FileExistsError:
-        return False
-    try:
-        write_all(fd, b"%d\n" % os.getpid())
-    finally:
-        os.close(fd)
-    return True
-
-
-def _holder(dotlock: str, now: float) -> str:
-    """Who holds it, to be read by the user; empty if it is gone, or was a dead one's and is removed."""
-    try:
-        found = os.lstat(dotlock)
-        pid = _pid(dotlock) if stat.S_ISREG(found.st_mode) else None
-    except FileNotFoundError:
-        return ""
-    age = now - found.st_mtime
-    if age > STALE and pid is not None and not _alive(pid, dotlock):
-        # No other mailsync does the same now: it would need the record lock, which we have.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(found, os.lstat(dotlock)):
-                os.unlink(dotlock)
-        return ""
-    owner = f"process {pid}" if pid is not None else "an unknown process"
-    return f"{dotlock} belongs to {owner} and is {max(0, int(age))} seconds old"
-
-
-def _pid(dotlock: str) -> int | None:
-    """None for what tells no process of this host: empty ones, procmail's "0", host names."""
-    try:
-        with open(dotlock, "rb") as file:
-            text = file.read(64).strip()
-    except PermissionError:
-        return None
-    return int(text) if text.isdigit() and 0 < int(text) < 2**31 else None
-
-
-def _alive(pid: int, dotlock: str) -> bool:
-    if pid == os.getpid():  # in a container every run may have the same number
-        return dotlock.removesuffix(".lock") in _writing
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+def _is_local(fd: int) -> bool:
+    device = os.fstat(fd).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with suppress(OSError), open("/proc/self/mountinfo") as mounts:  # proc(5)
+        for mount in mounts:
+            before, _, after = mount.partition(" - ")
+            if before.split()[2] == number:
+                return not after.startswith(_REMOTE)
+    return False
 
 
 def _hint(path: str) -> str:

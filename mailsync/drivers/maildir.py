@@ -19,18 +19,22 @@ from .flags import FlagsReader, in_delivery_order, letter_table, maildir_holds, 
 from .maildiropen import KEYWORDS, OpenMaildir
 from .maildirscan import Names
 
+# As they are made; they go the other way round. So what a killed run leaves is not taken for a Maildir that has lost
+# one of them, and mail with it.
+PARTS = ("cur", "new", "tmp")
 ABANDONED = 36 * 3600  # seconds; a file in tmp/ that is older belongs to nobody (maildir(5))
 
 
 class Maildir:
     format: ClassVar[str] = "maildir"
 
-    def __init__(self, path: str, mailbox: Mailbox, *, fsync: bool = True) -> None:
+    def __init__(self, path: str, mailbox: Mailbox, *, fsync: bool = True, root: str = "") -> None:
         self.path, self.mailbox, self.fsync = path, mailbox, fsync
+        self.inside = (path, root or path)  # where links may lead
 
     @staticmethod
     def recognise(path: str) -> bool:
-        return all(os.path.isdir(os.path.join(path, part)) for part in ("cur", "new", "tmp"))
+        return all(os.path.isdir(os.path.join(path, part)) for part in PARTS)
 
     def holds(self) -> Holds:
         """What it can keep, or could if it were created. BoxError if its keywords cannot be read."""
@@ -49,7 +53,8 @@ class Maildir:
         BoxError if a directory cannot be read: a part of a listing would look like deletions.
         """
         token = files.token(self.sight().values())
-        names = Names(self.path, self.mailbox)
+        self._refuse_links()
+        names = Names(self.path, self.mailbox, self.inside)
         # Read after the names: a keyword is written down before the first name that carries its letter.
         keywords = self.keywords()
         flags = FlagsReader(letter_table(keywords))
@@ -79,8 +84,9 @@ class Maildir:
     def open(self, *, write: bool) -> Iterator[OpenMaildir]:
         if not self.recognise(self.path):
             raise BoxError(f"{self.mailbox}: no Maildir at {self.path}")
+        self._refuse_links()
         if write:
-            for part in ("cur", "new", "tmp"):
+            for part in PARTS:
                 if not os.access(self.at(part), os.W_OK | os.X_OK):
                     raise BoxError(f"{self.mailbox}: {self.at(part)} cannot be written to")
         yield OpenMaildir(self)
@@ -88,7 +94,7 @@ class Maildir:
     def create(self) -> None:
         """BoxError if it cannot be made. No error where it is there already."""
         try:
-            for part in ("tmp", "new", "cur"):  # cur last: till then it is no Maildir
+            for part in PARTS:
                 files.make_directories(self.at(part), fsync=self.fsync)
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot be created: {files.why(err)}") from err
@@ -102,9 +108,11 @@ class Maildir:
             self._refuse_unless_empty()
             removed: list[str] = []
             try:
-                for part in ("new", "cur", "tmp"):  # new first: it fails if a message has just come
+                for part in reversed(PARTS):
                     os.rmdir(self.at(part))
                     removed.append(part)
+                    if self.fsync:
+                        files.sync_directory(self.path)
             except OSError:
                 for part in removed:
                     os.mkdir(self.at(part), 0o700)
@@ -128,12 +136,19 @@ class Maildir:
     def keywords(self) -> dict[int, str]:
         """BoxError if they cannot be read: all messages would seem to have lost theirs."""
         try:
-            with open(self.at(KEYWORDS), "rb", opener=files.open_quietly) as file:
-                return parse_keywords(file.read())
+            return parse_keywords(files.read_small(self.at(KEYWORDS), self.inside))
         except FileNotFoundError:
             return {}
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot read {self.at(KEYWORDS)}: {files.why(err)}") from err
+
+    def _refuse_links(self) -> None:
+        """Its parts are its own: of another directory, each file would be a message that may be removed."""
+        for part in ("cur", "new", "tmp"):
+            if os.path.islink(self.at(part)):
+                raise BoxError(
+                    f"{self.mailbox}: {self.at(part)} is a link", "A mailbox may be a link, but none of its parts."
+                )
 
     def _refuse_unless_empty(self) -> None:
         for part in ("new", "cur"):

@@ -19,6 +19,7 @@ from . import delivery, files
 from .contract import Box
 from .flags import FlagsReader, add_keywords, change_letters, letter_table, split_name, without_letter
 from .maildirscan import Names
+from .rewriting import rewrite
 
 if TYPE_CHECKING:
     from .maildir import Maildir
@@ -50,13 +51,13 @@ class OpenMaildir:
 
     @cached_property
     def _names(self) -> Names:
-        return Names(self._box.path, self._box.mailbox)
+        return Names(self._box.path, self._box.mailbox, self._box.inside)
 
     def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
         flags = FlagsReader(self._table)
         for uid in uids:
             try:
-                fd, found = self._names.try_on(uid, files.open_message)
+                fd, found = self._names.try_on(uid, partial(files.open_message, inside=self._box.inside))
             except OSError as err:
                 yield files.failure(uid, err)
                 continue
@@ -69,7 +70,7 @@ class OpenMaildir:
     def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
         for uid in uids:
             try:
-                head: Head | Failure = self._names.try_on(uid, partial(files.head_of, uid=uid))
+                head: Head | Failure = self._names.try_on(uid, partial(files.head_of, uid=uid, inside=self._box.inside))
             except OSError as err:
                 head = files.failure(uid, err)
             yield head
@@ -233,7 +234,7 @@ class OpenMaildir:
             return ""
         try:
             in_use = self._names.letters()
-            files.rewrite(self._box.at(KEYWORDS), lambda text: add_keywords(text, new, in_use), fsync=self._box.fsync)
+            rewrite(self._box.at(KEYWORDS), lambda text: add_keywords(text, new, in_use), fsync=self._box.fsync)
         except OSError as err:
             return f"{KEYWORDS}: {files.why(err)}"
         finally:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from ...errors import Lost
 from ...model import Appended, Failure, Holds, Message, Uid
+from ...stopping import Stopped
 from ..files import FileError, failure, why
 from . import answers, sets
 from .dates import internal_date
@@ -95,22 +96,30 @@ class Appender:
                     yield from self._single(ready)
             if open_batch:
                 self._conn.push(b"\r\n")
-        except BaseException:
+        except GeneratorExit:
             with suppress(Lost):
-                self._finish(open_batch)
+                self._end(open_batch)
+                for _ in self._answered(0):
+                    pass
+            raise
+        except BaseException as err:
+            with suppress(Lost):
+                self._end(open_batch)
+                if isinstance(err, Stopped):
+                    self._conn.hurry()
+                yield from self._answered(0)  # they are done, and are to be remembered
             raise
         all_sent()
         yield from self._answered(0)
 
-    def _finish(self, open_batch: Command | None) -> None:
-        """The input broke off: end what was begun, and wait until it is over. Then nobody wonders what came of it."""
+    def _end(self, open_batch: Command | None) -> None:
+        """The input broke off: end what was begun. Once it is over, nobody wonders what came of it."""
         if self._conn.lost:
-            return
+            raise Lost("what was begun cannot be ended")
         if open_batch:
             self._conn.push(b"\r\n")
         for command in self._pending:
-            if command.sent:
-                self._conn.result(command.tag)
+            command.waited = True  # the server may ask in vain to be left alone
 
     # ---- sending -----------------------------------------------------------------------------------------------------
 

@@ -42,7 +42,11 @@ class Selected(NamedTuple):
 
     def is_another(self, now: Selected) -> bool:
         """True if uids of then are worth nothing now. An empty mailbox had none: imap4d gives it a new UIDVALIDITY."""
-        return self.exists > 0 and self.validity != now.validity
+        return self.exists > 0 and (self.validity != now.validity or self.is_newer(now))
+
+    def is_newer(self, now: Selected) -> bool:
+        """True if it was put back to an older state: UIDNEXT never goes down (RFC 3501, 2.3.1.1)."""
+        return self.validity == now.validity and (self.next or 0) > (now.next or 0) > 0
 
     @classmethod
     def at(cls, mailbox: Mailbox, listing: Listing) -> Selected:

@@ -30,6 +30,7 @@ HASTE = 0.2  # the same, where a connection is given up
 HIDDEN = b"***"
 MAX_ANSWERS = 1000  # to one command, up to the login
 MAX_CAPABILITIES = 1000  # servers have some dozens
+SHORT, WORD = 4, 12  # characters; a shorter secret, or one of letters only, stands in many a sentence
 
 
 class Busy(StoreError):
@@ -109,6 +110,7 @@ class Session:
         # Each connection has tags of its own, and other letters than imaplib: no answer is taken for that to another.
         self._tags = bytes(0x51 + byte % 10 for byte in os.urandom(4))
         self._commands = 0
+        self._secrets: set[str] = set()
         try:
             self.preauth = self._begun()
         except BaseException:
@@ -149,12 +151,23 @@ class Session:
             if found.tag == b"+":
                 if not go_on:
                     raise Lost("the server wants more of a command that is complete")
-                self.write(go_on(bytes(self._first(found))) + b"\r\n", HIDDEN)
+                answer = go_on(bytes(self._first(found)))
+                self.hide(answer.decode("utf-8", "replace"))
+                self.write(answer + b"\r\n", HIDDEN)
             elif found.tag == tag or found.kind == b"BYE":
                 return self._noted(found)
             elif found.tag == b"*":
                 self._noted(found)
         raise StoreError(f"{self.account}: the server's answer is one of more than {MAX_ANSWERS} lines to one command")
+
+    def hide(self, *secrets: str) -> None:
+        """What the server says of these is not shown: some repeat what they do not understand."""
+        self._secrets.update(each for each in secrets if len(each) >= (WORD if each.isalpha() else SHORT))
+
+    def without_secrets(self, text: str) -> str:
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, HIDDEN.decode())
+        return text
 
     # ---- before the login -------------------------------------------------------------------------------------------
 
@@ -227,7 +240,7 @@ class Session:
         """The next line without its line end."""
         line = self.wire.line()
         if self.tell.wire:
-            self.tell.wire(f"S: {_shown(line)}")
+            self.tell.wire(f"S: {self.without_secrets(_shown(line))}")
         return line
 
     def write(self, data: bytes, shown: bytes) -> None:
@@ -240,16 +253,22 @@ class Session:
         try:
             return response([line])
         except ProtocolError as err:
+            if self._secrets:  # it may be one that is not understood
+                raise StoreError(f"{self.account}: the server does not speak IMAP") from None
             raise StoreError(f"{self.account}: the server does not speak IMAP: {err}") from err
 
     def _noted(self, found: Response) -> Status:
-        """The status that a response is; its capabilities are in `told`, its alert is passed on (RFC 3501, 7.1)."""
+        """The status that a response is; its capabilities are in `told`, its alert is passed on (RFC 3501, 7.1).
+
+        Not while it may come from anybody (RFC 9051, 7.1).
+        """
         said = status(found)
+        said = said._replace(text=self.without_secrets(said.text))
         if found.kind == b"CAPABILITY":
             self.told |= self._capabilities(self._first(found))
         elif said.code == b"CAPABILITY":
             self.told = self._capabilities(said.argument)
-        elif said.code == b"ALERT":
+        elif said.code == b"ALERT" and (self.private or self.account.remote.tls == "never"):
             self.tell.note(f"{self.account}: {said.text}")
         return said
 

@@ -16,6 +16,7 @@ from ... import stopping
 from ...errors import Lost
 from .account import Tell
 from .body import IN_MEMORY, keep
+from .session import FAREWELL
 from .stream import Stream
 from .tokens import (
     Fetched,
@@ -70,7 +71,7 @@ class Connection:
         self._changed = False  # something on the server, perhaps
         self.tell = tell
         self._wire = client.wire
-        self._waiting: dict[bytes, None] = {}  # tags whose answers were not read yet, in order
+        self._waiting: dict[bytes, bool] = {}  # tags whose answers were not read yet, in order; True: may change things
         self._results: dict[bytes, Status] = {}
         self._bye = ""
         self._others = self._fetches = 0  # answers since the last one that ended a command
@@ -93,6 +94,11 @@ class Connection:
     def lost(self) -> bool:
         return self._wire.closed
 
+    @property
+    def in_doubt(self) -> bool:
+        """True if it broke before the answer to something that changes the store: the server may be at it still."""
+        return self.lost and any(self._waiting.values())
+
     def has(self, *names: str) -> bool:
         """True if all these extensions are there."""
         return self.caps.issuperset(names)
@@ -102,11 +108,13 @@ class Connection:
     def send(self, *commands: bytes) -> list[bytes]:
         """Send them all at once; their tags."""
         tags = [self.client.next_tag() for _ in commands]
-        self._changed = self._changed or not all(command.startswith(ONLY_ASK) for command in commands)
+        change = [not command.startswith(ONLY_ASK) for command in commands]
+        self._changed = self._changed or any(change)
+        idle = not self._waiting
+        self._waiting.update(zip(tags, change, strict=True))  # first: of what is sent in part, some may be done
         self.push(b"".join(b"%s %s\r\n" % pair for pair in zip(tags, commands, strict=True)))
-        if tags and not self._waiting:
+        if tags and idle:
             self._asked = tags[0], time.monotonic()
-        self._waiting.update(dict.fromkeys(tags))
         return tags
 
     def awaits(self, tag: bytes) -> bool:
@@ -117,8 +125,8 @@ class Connection:
         """Send a command up to its first literal; the rest goes through `push`."""
         tag = self.client.next_tag()
         self._changed = True
+        self._waiting[tag] = True
         self.push(b"%s %s" % (tag, command))
-        self._waiting[tag] = None
         return tag
 
     def push(self, data: bytes, *, literal: int = 0) -> None:
@@ -205,6 +213,10 @@ class Connection:
         """The server wants to be left alone for a while."""
         self.tell.note(f"the server says: {why}; waiting for {seconds:g} seconds")
         self._sleep(seconds)
+
+    def hurry(self) -> None:
+        """We are to end: a server that does not answer is not waited for as long as it may be."""
+        self._wire.timeout = min(self._wire.timeout, FAREWELL)
 
     def end(self) -> None:
         """Log out. Nothing that goes wrong now matters."""
