@@ -17,8 +17,9 @@ from mailsync.drivers import places
 from mailsync.drivers.imap.draft import Draft
 from mailsync.record import Record
 
-from .liars import Lie, scene
+from .liars import Lie, scene, trapped
 from .lies import ANSWERED, COMMANDS, FLOODED, FLOODS, SPECIAL
+from .servers.fake import Pour, Trap
 from .tried import LIES, PLANTED
 
 BY_NAME = {lie.name: lie for lie in [*SPECIAL, *ANSWERED, *FLOODED]}
@@ -79,6 +80,30 @@ def test_any_answer_to_any_command(home: Path, lie: Lie) -> None:
 @each([lie for lie in FLOODED if lie not in FEW])
 def test_any_flood_after_any_command(home: Path, lie: Lie) -> None:
     check(home, lie, apart=True)
+
+
+@LIES
+@pytest.mark.parametrize("flood", ["OKs without end", "literals without end"])
+def test_flood_of_what_a_server_says_of_itself(home: Path, flood: str) -> None:
+    check_name(home, flood)
+
+
+@pytest.mark.torture
+@LIES
+@pytest.mark.parametrize("flood", FLOODS)
+def test_any_flood_of_what_a_server_says_of_itself(home: Path, flood: str) -> None:
+    check_name(home, flood)
+
+
+def check_name(home: Path, flood: str) -> None:
+    """ID is asked for by imaplib, and by --test-auth alone."""
+    lie = Lie(flood, trapped(Trap(r"^\S+ ID", Pour(FLOODS[flood]), nth=0)))
+    with scene(home, lie) as stage:
+        lie.tell(stage.server)
+        ran = stage.apart("--test-auth", "far")
+
+    assert (0, "") == (ran.code, ran.err)
+    assert "logged in" in ran.out
 
 
 # ---- the checker is checked ------------------------------------------------------------------------------------------
