@@ -13,7 +13,8 @@ from typing import NamedTuple
 from ..digest import blake2b
 from ..model import Uid
 from . import mboxtext as text
-from .mboxtext import LONGEST_LINE, Source, Span, forget, header_end, pieces
+from .files import to_wire
+from .mboxtext import LONGEST_LINE, Source, Span, forget, header_end, part_of, pieces, plain
 
 BLOCK = 256 * 1024
 LEAD = 4096  # of a message, read at once: nearly all headers end in there
@@ -42,6 +43,22 @@ class _Names:
     alike: dict[str, list[Span]] = field(default_factory=dict)  # by key; empty while all keys differ
     mixed: set[str] = field(default_factory=set)  # keys of messages whose content differs
     count: Counter[str] = field(default_factory=Counter)  # of equal messages
+
+
+@dataclass(frozen=True, slots=True)
+class MboxBody:
+    """A message in its file: gone when the box is closed."""
+
+    data: Source
+    span: Span
+    crlf: bool
+
+    def size(self, *, wire: bool) -> int:
+        return sum(map(len, self.chunks(wire=wire)))
+
+    def chunks(self, *, wire: bool) -> Iterator[bytes]:
+        chunks = plain(self.data, self.span, self.crlf)
+        return to_wire(chunks) if wire else chunks
 
 
 class Contents:
@@ -122,7 +139,7 @@ class Contents:
 
     def raw_header(self, span: Span) -> bytes:
         """As it lies in the file, bookkeeping and all."""
-        return self.data[span.head : span.body]
+        return part_of(self.data, span.head, span.body)
 
     def is_cut(self, span: Span) -> bool:
         """Whether the header is longer than the span says: too long."""
@@ -247,7 +264,7 @@ def _candidates(data: Source, crlf: bool, begin: int) -> Iterator[tuple[int, int
     search = (_AFTER_BLANK_CRLF if crlf else _AFTER_BLANK).finditer
     size = len(data)
     for number, base in enumerate(range(begin, size, BLOCK), 1):
-        for found in search(data[base : min(base + BLOCK + _LONGEST_MARK - 1, size)]):
+        for found in search(part_of(data, base, min(base + BLOCK + _LONGEST_MARK - 1, size))):
             if found.start() < BLOCK:
                 yield base + found.start() + 1, base + found.end()
         if number % 64 == 0:

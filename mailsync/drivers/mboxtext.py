@@ -7,6 +7,7 @@ and X-Keywords, with c-client's letters; these lines and the ones that other pro
 
 from __future__ import annotations
 
+import errno
 import mmap
 import re
 import time
@@ -17,6 +18,7 @@ from typing import NamedTuple, Protocol
 
 from ..header import parts
 from ..model import ANSWERED, DELETED, DRAFT, FLAGGED, NONE, SEEN, Flags
+from .files import FileError
 
 LONGEST_LINE = 1000  # of a postmark
 LONGEST_HEAD = 1024 * 1024  # what has no blank line up to here has no more header than this; flags stand before
@@ -305,9 +307,16 @@ def _with_bookkeeping(chunks: Iterable[bytes], lines: bytes) -> Iterator[bytes]:
 def pieces(data: Source, begin: int, end: int) -> Iterator[bytes]:
     """A part of the file, of which little stays in memory."""
     for number, at in enumerate(range(begin, end, CHUNK), 1):
-        yield data[at : min(at + CHUNK, end)]
+        yield part_of(data, at, min(at + CHUNK, end))
         if number % 16 == 0:
             forget(data)
+
+
+def part_of(data: Source, begin: int, end: int) -> bytes:
+    """FileError if the file became shorter: who reads its map beyond the end is killed."""
+    if isinstance(data, mmap.mmap) and data.size() < end:
+        raise FileError(errno.EIO, "the file became shorter while it was read")
+    return data[begin:end]
 
 
 def forget(data: Source) -> None:
