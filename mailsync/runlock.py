@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -22,6 +24,9 @@ def run_lock(channel: str, msinfo: str) -> Iterator[None]:
     try:
         make(os.path.dirname(path))
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EEXIST, "something else has that name")
     except OSError as err:
         raise MailsyncError(
             f"cannot make the lock {path}: {err.strerror}", "Set XDG_STATE_HOME to a directory that can be written."

@@ -249,8 +249,8 @@ def run_within_bounds(home: Path, *args: str, stdin: bytes = b"") -> Ran:
     )
     assert done.returncode >= 0, f"ended by signal {-done.returncode}"  # SIGXCPU: too long
     err, _, memory = done.stderr.decode(errors="replace").rstrip("\n").rpartition("\n")
-    assert "Traceback" not in err
-    assert "a bug in mailsync" not in err
+    assert "Traceback" not in err, err
+    assert "a bug in mailsync" not in err, err
     assert int(memory) < MOST_MEMORY
     return Ran(done.returncode, done.stdout.decode(errors="replace"), err + "\n" * bool(err))
 

@@ -177,7 +177,7 @@ def read_head(fd: int) -> bytes:
         if not more:
             return data
         if len(data) >= LONGEST_HEAD:
-            return reduced(LocalBody(fd, os.fstat(fd).st_size).chunks(wire=False))
+            return reduced(LocalBody(fd, _size(os.fstat(fd))).chunks(wire=False))
         size = min(8 * size, LONGEST_HEAD)
         more = os.pread(fd, size - len(data), len(data))
         data += more
