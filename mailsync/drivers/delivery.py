@@ -34,11 +34,13 @@ def batches(items: Iterable[T]) -> Iterator[list[T]]:
 
 def durable(answers: list[D | Failure], directories: Iterable[str]) -> list[D | Failure]:
     """The answers of a batch, after its directories are on the disk; failures if that cannot be."""
-    try:
-        for directory in directories:
+    for directory in directories:
+        try:
             sync_directory(directory)
-    except OSError as err:
-        return [answer if isinstance(answer, Failure) else _unsure(_what(answer), err) for answer in answers]
+        except OSError as err:
+            # It is done, but may not last: not to be done in another way.
+            doubt = Failure("", f"{directory} cannot be synced: {why(err)}", shared=True)
+            return [one if isinstance(one, Failure) else replace(doubt, what=_what(one)) for one in answers]
     return answers
 
 
@@ -68,11 +70,6 @@ def _moved(copy: Appended, answer: Uid | Failure) -> Appended | Failure:
     if isinstance(answer, Failure) and not answer.gone:
         return replace(answer, why=f"it was copied, but {answer.why}", shared=True)
     return copy
-
-
-def _unsure(uid: Uid, err: OSError) -> Failure:
-    """It is done, but may not last: not to be done in another way."""
-    return Failure(uid, f"its directory cannot be synced: {why(err)}", shared=True)
 
 
 def _what(answer: Uid | Appended) -> Uid:

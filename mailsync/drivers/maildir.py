@@ -87,8 +87,8 @@ class Maildir:
         self._refuse_links()
         if write:
             for part in PARTS:
-                if not os.access(self.at(part), os.W_OK | os.X_OK):
-                    raise BoxError(f"{self.mailbox}: {self.at(part)} cannot be written to")
+                if why_not := files.unwritable(self.at(part)):
+                    raise BoxError(f"{self.mailbox}: {self.at(part)} cannot be written to: {why_not}")
         yield OpenMaildir(self)
 
     def create(self) -> None:

@@ -99,8 +99,8 @@ class Mh:
     def open(self, *, write: bool) -> Iterator[OpenMh]:
         if not os.path.isdir(self.path):
             raise BoxError(f"{self.mailbox}: no directory at {self.path}")
-        if write and not os.access(self.path, os.W_OK | os.X_OK):
-            raise BoxError(f"{self.mailbox}: {self.path} cannot be written to")
+        if write and (why_not := files.unwritable(self.path)):
+            raise BoxError(f"{self.mailbox}: {self.path} cannot be written to: {why_not}")
         yield OpenMh(self)
 
     def create(self) -> None:
