@@ -7,7 +7,7 @@ uid never changes, and under an equal token nothing has.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -87,6 +87,18 @@ class Cache(Database):
             news = (row for uid, row in rows.items() if before.get(uid) != row)
             db.executemany("INSERT OR REPLACE INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", ((number, *r) for r in news))
             db.commit()
+
+    def forget(self, gone: Callable[[Mailbox], bool]) -> None:
+        """Mailboxes that are not there any more: else all that ever were would stay."""
+        if not self._write:
+            return
+        with self.doubted() as db:
+            found = [(number, name) for number, name in db.execute("SELECT number, mailbox FROM box")]
+            numbers = [(number,) for number, name in found if gone(Mailbox(text(name)))]
+            if numbers:
+                db.executemany("DELETE FROM message WHERE box=?", numbers)
+                db.executemany("DELETE FROM box WHERE number=?", numbers)
+                db.commit()
 
     def _box(self, listing: Listing, sum: int) -> object:
         """Its number, and all but its messages written."""

@@ -34,10 +34,22 @@ def directory(kind: str) -> str:
     return os.path.join(home or os.path.expanduser(usual[kind]), "mailsync")
 
 
+def make(path: str) -> None:
+    """A directory for its owner alone, whatever the umask; so is what is made above it."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileNotFoundError:
+        make(os.path.dirname(path))
+        make(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+
+
 def put(path: str, text: str) -> None:
     """Write a file of ASCII anew, for its owner alone; whoever reads it has all of the old or of the new one."""
     beside = f"{path}.{os.getpid()}"
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    make(os.path.dirname(path))
     try:
         fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="ascii") as file:

@@ -18,7 +18,8 @@ def transfer(source: Box, target: Box, tasks: Sequence[Task], *, goes: bool) -> 
     """One answer for each of these copies, all of which lie in `source`; each has its flags when it is answered.
 
     `goes`: they are to be moved. Where the store cannot, they are copied, and must be deleted afterwards: see `leaves`.
-    The Failure of one that did not arrive is `alone`: it may be sent. LostAt if a connection breaks.
+    The Failure of one that did not arrive is `alone`: it may be sent. Not if it is `shared`: it may have arrived, or
+    the rest would fail, too. LostAt if a connection breaks.
     """
     left = {_near(step).entry.uid: (change, step) for change, step in tasks}
     try:
@@ -29,7 +30,7 @@ def transfer(source: Box, target: Box, tasks: Sequence[Task], *, goes: bool) -> 
                 case Appended(uid=new):
                     yield Done(change, step, new, _near(step).entry.id)
                 case Failure():
-                    yield Failed(change, step, replace(answer, alone=True))
+                    yield Failed(change, step, replace(answer, alone=not answer.shared))
     except Lost as lost:
         if left:
             raise LostAt(lost, next(iter(left.values()))[1]) from lost

@@ -7,10 +7,10 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .digest import blake2b
-from .directories import directory
+from .directories import directory, make
 from .errors import Locked, MailsyncError
 
 
@@ -22,7 +22,7 @@ def run_lock(channel: str, msinfo: str) -> Iterator[None]:
     """
     path = os.path.join(directory("state"), f"{name_of(channel, msinfo)}.lock")
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True, mode=0o700)
+        make(os.path.dirname(path))
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
@@ -40,8 +40,9 @@ def run_lock(channel: str, msinfo: str) -> Iterator[None]:
                 f"channel {channel} is being synchronized by another mailsync (process {owner})",
                 "Wait for it to end.",
             ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        with suppress(OSError):  # only who waits for it would want to know
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         yield
     finally:
         os.close(fd)

@@ -19,10 +19,11 @@ BY_NUMBER = ("write", "pwrite", "pread", "ftruncate", "fsync")
 
 @dataclass
 class Meanwhile:
-    """Calls `act` once, before the step of this number; what `act` does itself is no step."""
+    """Calls `act` once, before the step of this number; what `act` does itself is no step. Or `every` so many steps."""
 
     at: int
     act: Callable[[], object]
+    every: int = 0
     passed: int = 0
     what: str = ""  # the step before which it was done
     busy: bool = False
@@ -30,7 +31,7 @@ class Meanwhile:
     def step(self, what: str) -> None:
         if self.busy:
             return
-        if self.passed == self.at:
+        if self.passed == self.at or (self.every and self.passed % self.every == 0):
             self.what = what
             self.busy = True
             try:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mailsync.drivers.contract import Driver
 from mailsync.model import Mailbox
 
-from .mail import Ran, configure, digest, forget_cache, local, read, run
-from .users import SEEN, USERS, ImapUser, User, raw
+from .mail import Ran, digest, forget_cache, local, read, run
+from .users import SEEN, ImapUser, MhUser, User, raw
 
 BOXES = ("x", "y")
 # The messages of mailbox x; what was done with them before the run that is looked at.
 QUIET, SEEN_IN_A, SEEN_IN_B, GONE_IN_A, GONE_IN_B, MOVED_IN_A, MOVED_IN_B, NEW_IN_A, NEW_IN_B = range(1, 10)
-IN_Y, LATE = 10, 20
+QUIET_TOO, IN_Y, LATE = 11, 10, 20
 
 Found = Mapping[str, Counter[tuple[int, frozenset[str]]]]  # numbers and flags of the messages of each mailbox
 
@@ -118,12 +119,15 @@ class Scene:
                 self.truth.flagged.pop(number, None)  # both at once: the flag may stay with the copy that goes
         return done
 
+    def tidy(self, side: str, box: str) -> bool:
+        return self.sides[side].user.tidy(box)
+
     def begin(self) -> None:
         """Settled once; then everything happens that a run has to do."""
         for side in self.sides.values():
             for box in BOXES:
                 side.user.make(box)
-        for number in range(QUIET, NEW_IN_A):
+        for number in (QUIET, SEEN_IN_A, SEEN_IN_B, GONE_IN_A, GONE_IN_B, QUIET_TOO, MOVED_IN_A, MOVED_IN_B):
             self.deliver("a", "x", number)
         self.deliver("a", "y", IN_Y)
         self.settle()
@@ -139,6 +143,19 @@ class Scene:
         self.deliver("a", "x", NEW_IN_A)
         self.deliver("b", "x", NEW_IN_B)
 
+    def note(self, side: str, told: Mapping[str, Any]) -> None:
+        """What a user has done there: see `churn`."""
+        number, box = told["number"], told["box"]
+        match told["did"]:
+            case "deliver":
+                self.truth.delivered[number] = box
+            case "drop":
+                self.truth.dropped.add(number)
+            case "flag":
+                self.truth.flagged.setdefault(number, set()).add(told["flag"])
+            case "move":
+                self.truth.moved.setdefault(number, {})[side] = told["to"]
+
     def run(self, at: int = 0) -> Ran:
         """A run of one machine while others are at work: it fails in parts at most, and says in which."""
         ran = run_in(self.homes[at], "c")
@@ -148,8 +165,11 @@ class Scene:
         return ran
 
     def check(self) -> None:
-        """Nobody is at work any more: one run makes all sides equal, as they must be; then nobody has anything to do."""
+        """Nobody is at work any more: one run makes all sides equal, as they must be; then there is nothing to do."""
         self.settle()
+        if any(isinstance(side.user, MhUser) for side in self.sides.values()):
+            for number in self.truth.moved:  # a flag that comes while a message goes to another mailbox may be lost
+                self.truth.flagged.pop(number, None)
         for home in self.homes:
             forget_cache(home)
             assert [] == run_in(home, "-s", "--json", "c").steps

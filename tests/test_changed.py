@@ -18,12 +18,14 @@ from pathlib import Path
 import pytest
 
 from mailsync.drivers.mh import SEQUENCES
-from mailsync.model import FLAGGED, Boxname, Flags, MessageId
+from mailsync.model import FLAGGED, Boxname, Flags, MessageId, Token
+from mailsync.settled import Settled, Stamp
+from mailsync.unchanged import State
 
 from . import scenario
 from .mail import Mail, Ran, digest, forget_cache, maildir, mbox, message, pause, run
 from .scenario import Place, Stores, on_machine, on_server
-from .tried import CHANGED
+from .tried import CHANGED, PLANTED
 
 pytestmark = CHANGED
 
@@ -32,7 +34,9 @@ Held = Mapping[str, set[str]]  # the names of messages by boxname
 BEFORE: Held = {"one": {"1", "2", "3", "4"}, "two": {"5", "6"}}
 NAMES = [str(n) for n in range(1, 10)]
 FILES = ("maildir", "maildir++", "mh", "mbox")
-PAIRS = [*((format, "maildir") for format in FILES), ("dovecot", "maildir"), ("cyrus", "mbox")]
+PAIRS = [*((format, "maildir") for format in FILES), ("dovecot", "maildir"), ("cyrus", "mbox"), ("maildir", "dovecot")]
+LAST = "home put back"  # with a server that went on
+QUICK = [(format, "maildir") for format in ("maildir", "mbox", "dovecot")]
 
 
 @dataclass
@@ -187,6 +191,17 @@ def only(*names: str) -> Callable[[Home], None]:
     return act
 
 
+def home_put_back(home: Home) -> None:
+    """All that is on this machine, while b went on."""
+    before = home.path.parent / "before"
+    shutil.copytree(home.path, before, symlinks=True, ignore=shutil.ignore_patterns("b"))
+    later(home)
+    for path in [*home.path.glob(".[mcl]*"), home.root]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(before, home.path, symlinks=True, dirs_exist_ok=True)
+    shutil.rmtree(before)
+
+
 def moved_elsewhere(home: Home) -> None:
     shutil.copytree(home.root, home.path / "elsewhere")
     shutil.rmtree(home.root)
@@ -262,6 +277,7 @@ CASES: Mapping[str, Case] = {
     "all of the cache put back": Case(only(".cache/mailsync/*"), LATER),
     "record put back": Case(only(".cache/mailsync/{channel}.sqlite"), LATER),
     "msinfo and all that is known put back": Case(only(".msinfo-ab", ".cache/mailsync/*"), LATER),
+    LAST: Case(home_put_back, LATER, 1, FILES),
     "moved to another directory": Case(moved_elsewhere, only=FILES),
     "copied, with its times": Case(new_inodes, only=FILES),
     "copied under new names": Case(new_names, only=("maildir", "maildir++")),
@@ -272,29 +288,42 @@ CASES: Mapping[str, Case] = {
     "times of the future": Case(times(time.time() + DAY), only=FILES),
     "times of long ago": Case(times(0.0), only=FILES),
 }
-TRIED = [(pair, name) for name, case in CASES.items() for pair in PAIRS if not case.only or pair[0] in case.only]
+TRIED = [
+    pytest.param(pair, name, marks=() if pair in QUICK or len(case.only) == 1 or name == LAST else pytest.mark.torture)
+    for name, case in CASES.items()
+    for pair in PAIRS
+    if not case.only or pair[0] in case.only
+]
 
 
-@pytest.mark.parametrize(
-    ("pair", "what"), TRIED, ids=lambda value: value if isinstance(value, str) else "-".join(value)
-)
-def test_mailbox_is_not_what_it_was(make: Callable[[str, str], Home], pair: tuple[str, str], what: str) -> None:
-    check(make, CASES[what], *pair)
-
-
-def check(make: Callable[[str, str], Home], case: Case, a: str, b: str) -> None:
+@pytest.mark.parametrize(("pair", "what"), TRIED, ids=lambda value: value if value in CASES else " ".join(value))
+def test_mailbox_is_not_what_it_was(
+    make: Callable[[str, str], Home],
+    pair: tuple[str, str],
+    what: str,
+    record_property: Callable[[str, object], None],
+) -> None:
     for forgets in (False, True):
-        home = make(a, b)
-        case.act(home)
-        if forgets:
-            forget(home)
+        check(make(*pair), CASES[what], forgets=forgets)
+    record_property("points", 2)
 
-        ran = home.run()
 
-        assert (case.after, case.after) == (home.held("a"), home.held("b")), ran
-        assert case.sent == len(sent(ran)), ran
-        forget_cache(home.path)
-        assert [] == home.run("-s").steps
+def check(home: Home, case: Case, *, forgets: bool) -> None:
+    case.act(home)
+    if forgets:
+        forget(home)
+
+    ran = home.run()
+
+    assert (case.after, case.after) == (home.held("a"), home.held("b")), ran
+    assert case.sent == len(sent(ran)), ran
+    # It is remembered, too: what is deleted now was seen.
+    [*others, name] = sorted(case.after["two"])
+    home.change(TWO, {name: None})
+    home.run()
+    assert set(others) == home.held("a")["two"] == home.held("b")["two"]
+    forget_cache(home.path)
+    assert [] == home.run("-s").steps
 
 
 def forget(home: Home) -> None:
@@ -304,3 +333,67 @@ def forget(home: Home) -> None:
 
 def sent(ran: Ran) -> list[object]:
     return [event for event in ran.events if event["event"] == "copy" and "from_box" not in event]
+
+
+@pytest.mark.parametrize("command", ["remove msinfo", ""])
+def test_store_put_back_is_filled_again_if_msinfo_is_removed(make: Callable[[str, str], Home], command: str) -> None:
+    """As the README says."""
+    home = make("maildir", "maildir")
+    put_back(home)
+    if command:
+        (home.path / ".msinfo-ab").unlink()
+
+    home.run()
+
+    found = {**BEFORE, "two": {"5", "6", "7"}} if command else BEFORE
+    assert (found, found) == (home.held("a"), home.held("b"))
+
+
+# ---- the checker is checked ------------------------------------------------------------------------------------------
+
+
+def stamp_without_msinfo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that finds nothing does not note what msinfo was."""
+    write = Settled.write
+
+    def planted(self: Settled, stamp: Stamp, paths: Mapping[str, State | None], until: float) -> None:
+        write(self, stamp, {path: found for path, found in paths.items() if ".msinfo" not in path}, until)
+
+    monkeypatch.setattr(Settled, "write", planted)
+
+
+def stamp_without_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor what anything was."""
+    monkeypatch.setattr("mailsync.settled.state_like", lambda path, was: was)
+
+
+def tokens_all_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mailbox that is known is never looked into."""
+    monkeypatch.setattr("mailsync.drivers.local.token", lambda states: Token("t"))
+    monkeypatch.setattr("mailsync.drivers.files.token", lambda states: Token("t"))
+
+
+@PLANTED
+@pytest.mark.parametrize(
+    "bug", [stamp_without_msinfo, stamp_without_states, tokens_all_alike], ids=lambda bug: bug.__name__
+)
+def test_bug_is_caught(
+    make: Callable[[str, str], Home], monkeypatch: pytest.MonkeyPatch, bug: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    bug(monkeypatch)
+
+    caught = [what for what in ("msinfo put back", "copied under new names", "put back") if is_caught(make, what)]
+
+    assert caught
+
+
+def is_caught(make: Callable[[str, str], Home], what: str) -> bool:
+    try:
+        check(make("maildir", "maildir"), CASES[what], forgets=False)
+    except AssertionError:
+        return True
+    return False
+
+
+def test_without_a_bug_nothing_is_caught(make: Callable[[str, str], Home]) -> None:
+    assert not is_caught(make, "msinfo put back")

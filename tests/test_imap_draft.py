@@ -224,3 +224,49 @@ def test_numbers_within_a_set_are_found(one: set[int], other: set[int]) -> None:
 
     assert not other or sorted(one & other) == sets.within(text, sorted(one))
     assert not other or len(other) == sets.size(text)
+
+
+# ---- put back to an older state --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "way", "put_back"),
+    [(b"OK [UIDNEXT 20] n", Way.ALL, True), (b"OK [HIGHESTMODSEQ 4] m", Way.FLAGS, False)],
+    ids=["UIDNEXT", "HIGHESTMODSEQ"],
+)
+def test_number_that_goes_back_is_asked_for_again(told: bytes, way: Way, put_back: bool) -> None:
+    """Only the first tells that uids mean nothing; the other may be an index that was made anew."""
+    draft, conn = changes(True)
+
+    draft.become(opened(draft, conn, KNOWN, untagged(told)))
+
+    assert (way, put_back, None) == (draft.way, draft.put_back, draft.selected)
+
+
+def test_known_uid_of_another_message_makes_all_be_asked_for() -> None:
+    draft, conn = changes(True)
+    fresh = opened(draft, conn, KNOWN)
+    header = Literal(b"Message-ID: <another>\r\n\r\n")
+    fresh.take([response([b"* 3 FETCH (UID 3 FLAGS () BODY[] ", header, b")"])], read)
+
+    draft.become(fresh)
+
+    assert (Way.ALL, True, None) == (draft.way, draft.put_back, draft.selected)
+
+
+@pytest.mark.parametrize("id", ["<2>", "<another>"])
+def test_where_the_last_known_one_is_gone_the_one_before_is_read(id: str) -> None:
+    draft, conn = changes(True)
+    now = {1: KNOWN[1], 2: KNOWN[2], 4: KNOWN[3]}
+    fresh = opened(draft, conn, now, untagged(b"VANISHED (EARLIER) 3"))
+    fresh.take([fetch(now, 4, body=True)], read)
+    draft.become(fresh)
+    assert {2} == draft.unsure
+
+    draft.learn(2, MessageId(id))
+
+    assert set() == draft.unsure
+    if id == "<2>":
+        assert ["1", "2", "4"] == list(told(draft))
+    else:
+        assert (Way.ALL, True, None) == (draft.way, draft.put_back, draft.selected)

@@ -22,7 +22,6 @@ from typing import ClassVar
 from mailsync.drivers.imap.store import ImapStore
 
 from .mail import maildir, message
-from .old import split
 from .servers import Login, Server
 from .servers.stores import store_on
 
@@ -111,7 +110,9 @@ class MaildirUser(User):
         fresh = list((self.root / box / "new").iterdir())
         for path in fresh:
             with suppress(FileNotFoundError):
-                path.rename(self.root / box / "cur" / f"{path.name.partition(':')[0]}:2,{path.name.partition(':2,')[2]}")
+                path.rename(
+                    self.root / box / "cur" / f"{path.name.partition(':')[0]}:2,{path.name.partition(':2,')[2]}"
+                )
         return bool(fresh)
 
     def numbers(self, box: str) -> list[int]:
@@ -251,7 +252,9 @@ class MhUser(User):
             try:
                 yield found
             finally:
-                lines = [f"{name}: {' '.join(map(str, sorted(members)))}\n" for name, members in found.items() if members]
+                lines = [
+                    f"{name}: {' '.join(map(str, sorted(members)))}\n" for name, members in found.items() if members
+                ]
                 file.seek(0)
                 file.truncate()
                 file.write("".join(lines).encode())
@@ -320,7 +323,7 @@ class MboxUser(User):
         return self._locked(box, renew)
 
     def numbers(self, box: str) -> list[int]:
-        found = []
+        found: list[int | None] = []
         self._locked(box, lambda file, mails: found.extend(map(number_of, mails)))
         return [number for number in found if number is not None]
 
@@ -350,7 +353,7 @@ class MboxUser(User):
                         with record_lock(file):
                             if not os.path.samestat(os.fstat(file), os.stat(path)):
                                 raise Locked
-                            act(file, split(path))
+                            act(file, _split(os.pread(file, os.fstat(file).st_size, 0)))
                             return True
                     finally:
                         os.close(file)
@@ -358,6 +361,11 @@ class MboxUser(User):
                 if time.monotonic() > until:
                     return False
             time.sleep(0.01)
+
+
+def _split(text: bytes) -> list[bytes]:
+    """The messages of an mbox. A file that is opened and closed a second time would lose its record lock."""
+    return [mail for mail in re.split(rb"(?<=\n\n)(?=From )", text) if mail]
 
 
 def _in_mbox(text: bytes) -> bytes:
@@ -414,7 +422,7 @@ class ImapUser(User):
         return [number for number in found if number is not None]
 
     def _uid(self, box: str, number: int) -> str:
-        """"" if it is not there."""
+        """ "" if it is not there."""
         self._imap.select(self.name(box))
         found = self._imap.uid("SEARCH", "HEADER", "MESSAGE-ID", f"<{number}@x>")[1][0].decode().split()
         return found[0] if found else ""

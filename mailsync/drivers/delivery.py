@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
 from ..model import Appended, Failure, Flags, Message, Uid
 from .contract import AtOnce, Box
-from .files import FileError, LineEnds, failure, refusal, remove, sync_directory, write_all
+from .files import FileError, LineEnds, refusal, remove, sync_directory, why, write_all
 
 BATCH = 500  # messages made durable together, or
 BATCH_BYTES = 32 * 1024 * 1024
 OPEN_SHARE = 4  # a batch keeps at most one in so many of the files open that a process may: both sides may deliver
+
+_NO_DATE = {errno.EINVAL, errno.ERANGE, errno.EOVERFLOW, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
 
 T = TypeVar("T")
 D = TypeVar("D", Uid, Appended)
@@ -36,7 +38,7 @@ def durable(answers: list[D | Failure], directories: Iterable[str]) -> list[D | 
         for directory in directories:
             sync_directory(directory)
     except OSError as err:
-        return [answer if isinstance(answer, Failure) else failure(_what(answer), err) for answer in answers]
+        return [answer if isinstance(answer, Failure) else _unsure(_what(answer), err) for answer in answers]
     return answers
 
 
@@ -64,8 +66,13 @@ def removed(source: Box, copied: Sequence[Appended | Failure]) -> list[Appended 
 def _moved(copy: Appended, answer: Uid | Failure) -> Appended | Failure:
     # Who else removed it, too, was only faster.
     if isinstance(answer, Failure) and not answer.gone:
-        return replace(answer, why=f"it was copied, but {answer.why}")
+        return replace(answer, why=f"it was copied, but {answer.why}", shared=True)
     return copy
+
+
+def _unsure(uid: Uid, err: OSError) -> Failure:
+    """It is done, but may not last: not to be done in another way."""
+    return Failure(uid, f"its directory cannot be synced: {why(err)}", shared=True)
 
 
 def _what(answer: Uid | Appended) -> Uid:
@@ -105,8 +112,11 @@ def deliver(
     temporary: Callable[[], str],
     place: Callable[[Sequence[Staged]], Sequence[Uid | Failure]],
     fsync: bool,
+    distinct: bool = False,
 ) -> Iterator[Appended | Failure]:
     """Write messages in batches. A batch is answered when all of it is durable.
+
+    `distinct`: no two files have the same time, though their dates, which are whole seconds, may be equal.
 
     `temporary` gives a path that no file has. `place` puts finished files where they are seen, with their directories
     made durable, and answers each. What was not placed when this ends, in whatever way, is removed.
@@ -116,7 +126,7 @@ def deliver(
     most = _batch_size() if fsync else BATCH
     try:
         for message in messages:
-            staged = _stage(message, temporary, fsync)
+            staged = _stage(message, temporary, fsync, distinct)
             batch.append(staged)
             weight += 0 if isinstance(staged, Failure) else staged.size
             if len(batch) >= most or weight >= BATCH_BYTES:
@@ -137,7 +147,7 @@ def _batch_size() -> int:
     return BATCH if limit == resource.RLIM_INFINITY else max(1, min(BATCH, limit // OPEN_SHARE))
 
 
-def _stage(message: Message, temporary: Callable[[], str], fsync: bool) -> Staged | Failure:
+def _stage(message: Message, temporary: Callable[[], str], fsync: bool, distinct: bool) -> Staged | Failure:
     path = temporary()
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -156,8 +166,7 @@ def _stage(message: Message, temporary: Callable[[], str], fsync: bool) -> Stage
                 write_all(fd, chunk)
                 count.add(chunk)
             staged.size, staged.wire_size = count.size, count.wire_size
-        with suppress(OSError, OverflowError):  # a date that no file can have: it keeps today's
-            os.utime(fd, (time.time(), message.date))
+        _date(fd, message.date, distinct)
         if not fsync:
             staged.fd = None
             os.close(fd)
@@ -171,6 +180,18 @@ def _stage(message: Message, temporary: Callable[[], str], fsync: bool) -> Stage
         staged.discard()
         raise
     return staged
+
+
+def _date(fd: int, date: int, distinct: bool) -> None:
+    """One that no file can have here is left out. FileError for other reasons."""
+    try:
+        fraction = int.from_bytes(os.urandom(8)) % 10**9 if distinct else 0
+        os.utime(fd, ns=(time.time_ns(), date * 10**9 + fraction))
+    except OverflowError:
+        pass
+    except OSError as err:
+        if err.errno not in _NO_DATE:
+            raise FileError(err.errno, err.strerror) from err
 
 
 def _settle(
@@ -191,7 +212,7 @@ def _settle(
         answer = next(placed)
         if isinstance(answer, Failure):
             remove(staged.path)
-            answers.append(answer)
+            answers.append(replace(answer, what=staged.source))
         else:
             answers.append(Appended(staged.source, answer))
     return answers

@@ -11,6 +11,7 @@ import os
 import stat
 import time
 from _thread import allocate_lock, get_native_id
+from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from typing import NamedTuple
 
@@ -65,7 +66,8 @@ def take(dotlock: str, limit: float | None = None) -> tuple[str, str | None]:
     # The same name for each process that has this number: what killed ones leave does not grow.
     temporary = os.path.join(os.path.dirname(dotlock), f".mailsync-{_host()}-{get_native_id()}.lock")
     try:
-        remove(temporary)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
         now = _written(temporary)
         try:
             for _ in range(2):  # again if a dead one's was in the way
@@ -87,6 +89,16 @@ def take(dotlock: str, limit: float | None = None) -> tuple[str, str | None]:
 def release(dotlock: str) -> None:
     remove(dotlock)
     _held.discard(dotlock)
+
+
+def writer(dotlock: str) -> str:
+    """Who writes just now, to be read by the user; empty if nobody does. A dead one's lock is left to who writes."""
+    try:
+        found = os.lstat(dotlock)
+        owner, age = _owner_of(dotlock, found), time.time() - found.st_mtime
+    except FileNotFoundError:
+        return ""
+    return "" if age > STALE or owner.is_dead(dotlock, age) else _told(dotlock, owner, age)
 
 
 def _written(path: str) -> float:
@@ -123,13 +135,16 @@ def _holder(dotlock: str, now: float, limit: float | None) -> str:
     """Who holds it, to be read by the user; empty if it is gone, or was a dead one's and is removed."""
     try:
         found = os.lstat(dotlock)
-        owner = _owner(dotlock) if stat.S_ISREG(found.st_mode) else Owner()
-        age = now - found.st_mtime
+        owner, age = _owner_of(dotlock, found), now - found.st_mtime
         if owner.is_dead(dotlock, age) or (limit is not None and age > limit):
             _remove_dead(dotlock, found)
             return ""
     except FileNotFoundError:
         return ""
+    return _told(dotlock, owner, age)
+
+
+def _told(dotlock: str, owner: Owner, age: float) -> str:
     return f"{dotlock} belongs to {owner} and is {max(0, int(age))} seconds old"
 
 
@@ -146,7 +161,9 @@ def _remove_dead(dotlock: str, found: os.stat_result) -> None:
         os.close(fd)
 
 
-def _owner(dotlock: str) -> Owner:
+def _owner_of(dotlock: str, found: os.stat_result) -> Owner:
+    if not stat.S_ISREG(found.st_mode):
+        return Owner()
     try:
         with open(dotlock, "rb") as file:
             pid, _, host = file.read(300).strip().partition(b":")

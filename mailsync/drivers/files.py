@@ -132,13 +132,23 @@ def _size(found: os.stat_result) -> int:
 
 def read_small(path: str, inside: Sequence[str] = ()) -> bytes:
     """All of what lies beside mail. OSError if it is no regular file, or not small; `inside` as above."""
-    fd, found = open_message(path, inside)
+    fd = open_small(path, inside)
     try:
-        if found.st_size > SMALL:
-            raise FileError(errno.EFBIG, f"{found.st_size} bytes, and {SMALL} are the most", path)
-        return b"".join(iter(lambda: os.read(fd, CHUNK), b""))
+        return read_rest(fd)
     finally:
         os.close(fd)
+
+
+def open_small(path: str, inside: Sequence[str] = ()) -> int:
+    fd, found = open_message(path, inside)
+    if found.st_size > SMALL:
+        os.close(fd)
+        raise FileError(errno.EFBIG, f"{found.st_size} bytes, and {SMALL} are the most", path)
+    return fd
+
+
+def read_rest(fd: int) -> bytes:
+    return b"".join(iter(lambda: os.read(fd, CHUNK), b""))
 
 
 @contextmanager

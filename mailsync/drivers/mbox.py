@@ -16,7 +16,7 @@ from .files import inode, make_directories, open_quietly, sync_directory, token,
 from .locks import LOCK_WAIT, locked
 from .mboxopen import HOLDS, MboxBox
 from .mboxscan import first_postmark
-from .mboxspool import is_ours
+from .mboxspool import is_ours, unfinished
 from .mboxtext import LONGEST_LINE
 
 
@@ -34,7 +34,8 @@ class Mbox:
     def recognise(path: str) -> bool:
         """A regular file that is empty or begins with a postmark; neither a lock nor one of our temporary files.
 
-        OSError if that cannot be seen. Not to be called for a box that is open: see locks.
+        One that begins otherwise since the power was cut while a run brought its first messages counts, too. OSError
+        if that cannot be seen. Not to be called for a box that is open: see locks.
         """
         if is_ours(path) or (path.endswith(".lock") and os.path.exists(path.removesuffix(".lock"))):
             return False
@@ -44,7 +45,7 @@ class Mbox:
         try:
             first_postmark(os.pread(fd, 4 * LONGEST_LINE, 0))
         except ValueError:
-            return False
+            return unfinished(path, fd) is not None
         finally:
             os.close(fd)
         return True

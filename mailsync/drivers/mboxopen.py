@@ -7,11 +7,11 @@ line patched by one of the same length, or all of it rewritten through a tempora
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain, islice
 
 from ..errors import BoxError
@@ -33,19 +33,19 @@ from ..model import (
 )
 from . import delivery
 from .contract import Box
-from .files import FileError, measured, refusal, sync_directory, why, write_all
+from .files import FileError, measured, refusal, sync_directory, to_wire, why, write_all
 from .locks import Lock
+from .mboxfile import FileData
 from .mboxkept import State, keep, kept
-from .mboxscan import Contents, Edit, MboxBody
+from .mboxscan import Contents, Edit
 from .mboxspool import Spool, SpoolError, Tail, beside, remove_spool, unfinished
 from .mboxtext import (
     CHUNK,
     Source,
     Span,
     flags_of,
-    forget,
     numbering,
-    part_of,
+    plain,
     plain_header,
     postmark_date,
     stored,
@@ -58,12 +58,28 @@ BATCH_BYTES = 16 * 1024 * 1024
 HOLDS = Holds(any_keyword=True)
 
 
+@dataclass(frozen=True, slots=True)
+class MboxBody:
+    """A message in its file: gone when the box is closed."""
+
+    data: Source
+    span: Span
+    crlf: bool
+
+    def size(self, *, wire: bool) -> int:
+        return sum(map(len, self.chunks(wire=wire)))
+
+    def chunks(self, *, wire: bool) -> Iterator[bytes]:
+        chunks = plain(self.data, self.span, self.crlf)
+        return to_wire(chunks) if wire else chunks
+
+
 class MboxBox:
     """An open mbox. What is known of the file is read anew whenever the file is not what it was."""
 
     def __init__(self, lock: Lock, *, write: bool, fsync: bool) -> None:
         self._lock, self._write, self._fsync = lock, write, fsync
-        self._maps: list[mmap.mmap] = []
+        self._opened: list[FileData] = []
         if write:
             self._repair()
         self._load()
@@ -72,8 +88,8 @@ class MboxBox:
         """Bodies cannot be read any more."""
         if self._lasting:
             keep(self._lock.path, self._state, self._contents)
-        for map_ in self._maps:
-            map_.close()
+        for data in self._opened:
+            data.close()
 
     def __len__(self) -> int:
         return len(self._contents)
@@ -88,45 +104,30 @@ class MboxBox:
 
     def entries(self, identify: Identify, known: Mapping[Uid, MessageId]) -> Iterator[Entry]:
         """`known`: the ids of some."""
-        names, contents = self._current(), self._contents
-        for number, (uid, span) in enumerate(names.items(), 1):
+        for uid, span in self._current().items():
             header, flags = self._header(span)
             id = known[uid] if uid in known else identify(header)
             if id is None:
                 id = identify.whole(self._body(span).chunks(wire=False))
             if id != HIDDEN:
                 yield Entry(uid, id, flags)
-            if number % 1000 == 0:
-                forget(contents.data)
-        forget(contents.data)
 
     def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
         names = self._current()
-        read = 0
         for uid in uids:
             self._lock.refresh()
             if span := names.get(uid):
-                try:
-                    flags = flags_of(self._contents.raw_header(span))
-                except FileError as err:
-                    yield self._failure(uid, err)
-                    continue
-                yield Message(uid, flags, self._date(span), self._body(span))
-                read += span.end - span.start
-                if read >= BATCH_BYTES:
-                    read = 0
-                    forget(self._contents.data)
+                yield Message(uid, flags_of(self._contents.raw_header(span)), self._date(span), self._body(span))
             else:
                 yield _gone(uid)
 
     def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
         names = self._current()
         for uid in uids:
-            span = names.get(uid)
-            try:
-                yield Head(uid, self._header(span)[0], self._date(span)) if span else _gone(uid)
-            except FileError as err:
-                yield self._failure(uid, err)
+            if span := names.get(uid):
+                yield Head(uid, self._header(span)[0], self._date(span))
+            else:
+                yield _gone(uid)
 
     def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
         return measured(self.fetch(uids))
@@ -139,7 +140,7 @@ class MboxBox:
                 answers = self._append(chain((first,), islice(left, BATCH - 1)), pulled)
             except SpoolError as err:
                 # The disk is full, most likely: the rest would be fetched for nothing.
-                for uid in chain(pulled, (message.uid for message in left)):
+                for uid in chain(pulled or [first.uid], (message.uid for message in left)):
                     yield self._failure(uid, err)
                 return
             yield from answers
@@ -196,13 +197,13 @@ class MboxBox:
         self._state, self._inode, self._lasting = state, state.inode, lasting
 
     def _data(self, size: int) -> Source:
-        data: Source = b""
-        if size:
-            # A map has a descriptor of its own: closing it early may drop the lock, keeping it uses them up.
-            while self._lock.survives_close and len(self._maps) > 1:
-                self._maps.pop(0).close()
-            data = mmap.mmap(self._lock.fd, size, access=mmap.ACCESS_READ)
-            self._maps.append(data)
+        if not size:
+            return b""
+        # It has a descriptor of its own: closing it early may drop the lock, keeping it uses them up.
+        while self._lock.survives_close and len(self._opened) > 1:
+            self._opened.pop(0).close()
+        data = FileData(self._lock.fd, size)
+        self._opened.append(data)
         return data
 
     def _without(self, tail: Tail, size: int) -> Source:
@@ -306,6 +307,7 @@ class MboxBox:
         _keep_news(self._lock.fd, before)
         if self._fsync:
             os.fsync(self._lock.fd)
+        self._contents.data = self._data(before.st_size)  # what was kept of the old one is no longer true
         self._is_read(State.of(self._lock.fd))
 
     def _rewritten(self, edits: Sequence[Edit]) -> None:
@@ -325,8 +327,7 @@ class MboxBox:
             at = 0
             for edit in [*edits, Edit(len(data), len(data), b"")]:
                 for begin in range(at, edit.start, CHUNK):
-                    write_all(fd, part_of(data, begin, min(begin + CHUNK, edit.start)))
-                    forget(data)
+                    write_all(fd, data[begin : min(begin + CHUNK, edit.start)])
                     self._lock.refresh()
                 write_all(fd, edit.new)
                 at = edit.end

@@ -1,4 +1,4 @@
-"""Where the messages of an mbox begin, and a uid for each. Pure: works on bytes or on a map of the file."""
+"""Where the messages of an mbox begin, and a uid for each. Pure: works on bytes, or on what gives them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import NamedTuple
 from ..digest import blake2b
 from ..model import Uid
 from . import mboxtext as text
-from .files import to_wire
-from .mboxtext import LONGEST_LINE, Source, Span, forget, header_end, part_of, pieces, plain
+from .mboxtext import LONGEST_LINE, Source, Span, header_end, pieces
 
 BLOCK = 256 * 1024
 LEAD = 4096  # of a message, read at once: nearly all headers end in there
@@ -43,22 +42,6 @@ class _Names:
     alike: dict[str, list[Span]] = field(default_factory=dict)  # by key; empty while all keys differ
     mixed: set[str] = field(default_factory=set)  # keys of messages whose content differs
     count: Counter[str] = field(default_factory=Counter)  # of equal messages
-
-
-@dataclass(frozen=True, slots=True)
-class MboxBody:
-    """A message in its file: gone when the box is closed."""
-
-    data: Source
-    span: Span
-    crlf: bool
-
-    def size(self, *, wire: bool) -> int:
-        return sum(map(len, self.chunks(wire=wire)))
-
-    def chunks(self, *, wire: bool) -> Iterator[bytes]:
-        chunks = plain(self.data, self.span, self.crlf)
-        return to_wire(chunks) if wire else chunks
 
 
 class Contents:
@@ -139,7 +122,7 @@ class Contents:
 
     def raw_header(self, span: Span) -> bytes:
         """As it lies in the file, bookkeeping and all."""
-        return part_of(self.data, span.head, span.body)
+        return self.data[span.head : span.body]
 
     def is_cut(self, span: Span) -> bool:
         """Whether the header is longer than the span says: too long."""
@@ -165,7 +148,6 @@ class Contents:
             if span.start != self._first or not text.is_internal_data(self.postmark(span), raw):
                 self.spans.append(span)
                 self._keys.append(self._key(span, raw))
-        forget(self.data)
 
     def _tell_apart(self, begin: int) -> None:
         """Name the messages from there on; all of them if a key stands for another content now, too."""
@@ -260,15 +242,13 @@ def messages(data: Source, start: int, crlf: bool) -> Iterator[tuple[Span, bytes
 
 
 def _candidates(data: Source, crlf: bool, begin: int) -> Iterator[tuple[int, int]]:
-    """Where a message may end and the next one begin. A block at a time: a map that is searched stays in memory."""
+    """Where a message may end and the next one begin."""
     search = (_AFTER_BLANK_CRLF if crlf else _AFTER_BLANK).finditer
     size = len(data)
-    for number, base in enumerate(range(begin, size, BLOCK), 1):
-        for found in search(part_of(data, base, min(base + BLOCK + _LONGEST_MARK - 1, size))):
+    for base in range(begin, size, BLOCK):
+        for found in search(data[base : min(base + BLOCK + _LONGEST_MARK - 1, size)]):
             if found.start() < BLOCK:
                 yield base + found.start() + 1, base + found.end()
-        if number % 64 == 0:
-            forget(data)
 
 
 def _message(data: Source, lead: bytes, start: int, head: int, end: int, after: int) -> tuple[Span, bytes]:

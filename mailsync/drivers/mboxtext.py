@@ -7,8 +7,6 @@ and X-Keywords, with c-client's letters; these lines and the ones that other pro
 
 from __future__ import annotations
 
-import errno
-import mmap
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -18,7 +16,6 @@ from typing import NamedTuple, Protocol
 
 from ..header import parts
 from ..model import ANSWERED, DELETED, DRAFT, FLAGGED, NONE, SEEN, Flags
-from .files import FileError
 
 LONGEST_LINE = 1000  # of a postmark
 LONGEST_HEAD = 1024 * 1024  # what has no blank line up to here has no more header than this; flags stand before
@@ -55,7 +52,7 @@ _NOT_PLAIN = re.compile(rb"[\x00-\x20\x7f%]")
 
 
 class Source(Protocol):
-    """bytes, or a map of a file."""
+    """bytes, or a file that gives them."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> bytes: ...
@@ -305,24 +302,8 @@ def _with_bookkeeping(chunks: Iterable[bytes], lines: bytes) -> Iterator[bytes]:
 
 
 def pieces(data: Source, begin: int, end: int) -> Iterator[bytes]:
-    """A part of the file, of which little stays in memory."""
-    for number, at in enumerate(range(begin, end, CHUNK), 1):
-        yield part_of(data, at, min(at + CHUNK, end))
-        if number % 16 == 0:
-            forget(data)
-
-
-def part_of(data: Source, begin: int, end: int) -> bytes:
-    """FileError if the file became shorter: who reads its map beyond the end is killed."""
-    if isinstance(data, mmap.mmap) and data.size() < end:
-        raise FileError(errno.EIO, "the file became shorter while it was read")
-    return data[begin:end]
-
-
-def forget(data: Source) -> None:
-    """Pages of a map that were read count as memory of this process until they are given back."""
-    if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        data.madvise(mmap.MADV_DONTNEED)
+    for at in range(begin, end, CHUNK):
+        yield data[at : min(at + CHUNK, end)]
 
 
 def _quoted(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from ..model import Boxname, Failure, Side
 from ..out import Out
 from ..wording import many
 from . import Ended, Heads, Summary, traced
-from .printable import printable, printable_lines
+from .printable import printable, printable_lines, short
 from .progress import NoProgress, Progress
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Classic:
     def note(self, text: str, *, asked: bool = False) -> None:
         if self.warnings or asked:
             self.progress.pause()
-            self.err.line(f"mailsync: {printable(text)}")
+            self.err.line(f"mailsync: {printable(short(text))}")
 
     def debug(self, text: str) -> None:
         if self.debugging:
@@ -156,9 +156,9 @@ class Classic:
     def problem(self, text: str, hint: str = "") -> None:
         self.progress.pause()
         red, bold, plain = ("\x1b[31m", "\x1b[1m", "\x1b[0m") if self.colour else ("", "", "")
-        self.err.line(f"{bold}mailsync:{plain} {red}{_lines(text)}{plain}")
+        self.err.line(f"{bold}mailsync:{plain} {red}{_lines(short(text))}{plain}")
         if hint:
-            self.err.line(f"  {_lines(hint)}")
+            self.err.line(f"  {_lines(short(hint))}")
 
     def error(self, error: MailsyncError, code: int) -> None:
         self.problem(str(error), error.hint)

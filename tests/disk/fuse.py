@@ -76,9 +76,9 @@ class Server:
     def serve(self) -> None:
         answers: dict[int, Callable[[int, bytes], bytes]] = {
             LOOKUP: self.lookup, GETATTR: self.getattr, SETATTR: self.setattr, MKNOD: self.mknod, MKDIR: self.mkdir,
-            UNLINK: self.unlink, RMDIR: self.unlink, RENAME: self.rename, RENAME2: self.rename2, LINK: self.link, READ: self.read,
-            WRITE: self.write, STATFS: self.statfs, FSYNC: self.fsync, FSYNCDIR: self.fsync, READDIR: self.readdir,
-            INIT: self.init, DESTROY: lambda node, body: b"",
+            UNLINK: self.unlink, RMDIR: self.unlink, RENAME: self.rename, RENAME2: self.rename2, LINK: self.link,
+            READ: self.read, WRITE: self.write, STATFS: self.statfs, FSYNC: self.fsync, FSYNCDIR: self.fsync,
+            READDIR: self.readdir, INIT: self.init, DESTROY: lambda node, body: b"",
         }  # fmt: skip
         while True:
             try:

@@ -20,7 +20,7 @@ from . import Acted, Disk, Fault, Machine
 
 FORMATS = ("maildir", "maildir++", "mbox", "mh")
 PAIRS = tuple(combinations_with_replacement(FORMATS, 2))
-STATE = ".local/state/"
+TRASH = Boxname("Trash")  # what is there is in no channel
 
 Contents = Mapping[Boxname, Counter[tuple[Digest, Flags, int]]]
 
@@ -109,6 +109,7 @@ def held(store: Store) -> Contents:
     return {
         name: Counter((one.exact, one.flags, one.date) for one in read(store.driver, store.mailbox(name)))
         for name in boxnames(store)
+        if name != TRASH
     }
 
 

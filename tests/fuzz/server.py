@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from mailsync.drivers.imap import sets, tokens, utf7
 from mailsync.drivers.imap.account import QUIET, Account
-from mailsync.drivers.imap.append import internal_date
 from mailsync.drivers.imap.body import ServerBody
+from mailsync.drivers.imap.dates import internal_date, parse_date
 from mailsync.drivers.imap.deflate import Deflated
 from mailsync.drivers.imap.draft import Draft, Way
 from mailsync.drivers.imap.listing import first_look
@@ -36,6 +36,7 @@ from . import target
 T = TypeVar("T")
 
 MSGID = identify("msgid")
+MANY = 10_000
 CAPS = frozenset({"CONDSTORE", "ENABLE", "ESEARCH", "QRESYNC", "UIDPLUS"})
 READERS: tuple[Callable[[Response], object], ...] = (
     tokens.status,
@@ -207,12 +208,12 @@ def names(data: bytes) -> None:
 def uid_sets(data: bytes) -> None:
     """A set is bounded, and read alike whatever is asked of it."""
     try:
-        numbers = sets.parse(data)
+        numbers = sets.parse(data, most=MANY)
     except ProtocolError:
         with suppress(ProtocolError):
             sets.within(data, [1, 2, 2**32 - 1])
         return
-    assert sets.size(data) == len(numbers) <= sets.MOST
+    assert sets.size(data) == len(numbers) <= MANY
     assert sorted(set(numbers)) == sets.within(data, sorted(set(numbers)))
 
 
@@ -221,9 +222,9 @@ def words(data: bytes) -> None:
     """Flags and dates come back as they were."""
     flags = tokens.flag_set(data)
     assert tokens.flag_set(tokens.written(flags)[1:-1]) == flags
-    date = tokens.parse_date(data)
+    date = parse_date(data)
     if date is not None and 0 <= date <= 253402300799:
-        assert tokens.parse_date(internal_date(date).strip(b'"')) == date
+        assert parse_date(internal_date(date).strip(b'"')) == date
 
 
 @target
@@ -237,14 +238,15 @@ def bodies(data: bytes) -> None:
 
 @target
 def deflated(data: bytes) -> None:
-    """What is unpacked is what zlib unpacks, however it comes, and nothing after a fault."""
+    """What is unpacked is what zlib unpacks; however it comes, but for what stands just before a fault."""
     unpacker = zlib.decompressobj(-15)
     expected = b""
     with suppress(zlib.error):
         expected = unpacker.decompress(data, 2**20)
     got = _unpacked(data, None)
     assert got[: len(expected)] == expected[: len(got)]
-    assert got == _unpacked(data, _sizes(data))
+    other = _unpacked(data, _sizes(data))
+    assert got[: len(other)] == other[: len(got)]
 
 
 def _unpacked(data: bytes, size: int | None) -> bytes:

@@ -69,7 +69,8 @@ class ServerBox(OpenBox):
     def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
         self._prove()
         wanted = sorted({int(uid) for uid in uids})
-        failed = changes.expunge(self._ready(), self._mailbox, wanted) if wanted else {}
+        unmarked = self._host.unmarked(self._mailbox)
+        failed = changes.expunge(self._ready(), self._mailbox, wanted, unmarked) if wanted else {}
         self._written()
         yield from changes.answered(uids, failed)
 
@@ -137,7 +138,9 @@ class ServerBox(OpenBox):
             before = 1
         _, found = conn.execute(b"UID FETCH %d:* (UID)" % before)
         new = sorted({uid for one in fetches(found) if (uid := fetched(one).uid) is not None and uid >= before})
-        if len(new) != len(lost):  # somebody else appended, too: which is which cannot be said
+        if len(new) < len(lost):  # the server says that all of them are there
+            return [replace(one, sure=False) if isinstance(one, Appended) else one for one in appended]
+        if len(new) > len(lost):  # somebody else appended, too: which is which cannot be said
             return appended
         uids = iter(new)
         return [
@@ -162,7 +165,7 @@ class ServerBox(OpenBox):
             ]
             self._host.keeps_flags[verb] = not wrong
             for change, answer in zip(wrong, self.set_flags(wrong), strict=True):
-                if isinstance(answer, Failure):
+                if isinstance(answer, Failure) and not answer.gone:  # else somebody has removed it since
                     source = arrived[int(change.uid)].source
                     failed[source] = Failure(source, f"it has come there, but {answer.why}")
         for one in appended:

@@ -20,6 +20,8 @@ from .select import Selected, opening, selected
 from .tokens import Fetched, Literal, Response, Status, fetched, numbers
 from .wire import Connection
 
+MAX_UID = 2**32 - 1  # RFC 3501, 9, nz-number
+
 Read = Callable[[Literal], "MessageId | None"]
 
 
@@ -89,7 +91,7 @@ class Draft:
         fresh.put_back = self.put_back
         if self.then and self.then.validity != at.validity:
             fresh.doubtful, fresh.known = True, {}
-        elif self.then and (self.then.next or 0) > (at.next or 0) > 0:  # it never goes down (RFC 3501, 2.3.1.1)
+        elif self.then and self.then.is_newer(at):
             fresh.doubtful = fresh.put_back = True
         elif self.then and self.way is Way.CHANGES and (self.then.modseq or 0) > (at.modseq or 0):
             fresh.doubtful = True  # it counts anew: what has changed since cannot be told
@@ -132,6 +134,9 @@ class Draft:
         if fresh.way is not Way.ALL and (fresh.doubtful or not fresh._count <= len(fresh.entries) <= fresh._most):
             self.doubt()
             return
+        if fresh.doubtful:
+            why = "cannot be listed: the server tells of two messages with one UID"
+            fresh.failure = Failure(self.mailbox, why, "If it does so again, the server must be repaired.")
         if fresh.failure:  # it is not `selected`: where it is asked for once more, it must not pass for empty
             self.failure = fresh.failure
             return
@@ -181,7 +186,7 @@ class Draft:
 
     def _message(self, told: Fetched, read: Read) -> None:
         uid = told.uid if told.uid is not None else self._numbers.get(told.number)
-        if uid is None:
+        if uid is None or not 0 < uid <= MAX_UID:
             return
         self._numbers[told.number] = uid
         before = self.entries.get(uid) or (self.known.get(uid) if self.way is Way.FLAGS else None)
@@ -191,6 +196,8 @@ class Draft:
             if self._is_another(uid, id):
                 self.put_back = self.doubtful = True
         if before is not None and uid not in self.unsure:
+            # Two messages of one UID: who believes either of them would miss the other, and delete it elsewhere.
+            self.doubtful = self.doubtful or (id is not None and id != before.id)
             if told.flags is not None:  # asked for, or somebody changes them at this moment
                 self.entries[uid] = before._replace(flags=told.flags)
         elif told.flags is not None and (told.body is not None or self.way is Way.FLAGS):
@@ -233,6 +240,6 @@ class Draft:
         """All that are there, of those that were known."""
         text = answer.parts[0]
         assert isinstance(text, bytes)
-        words = text.rpartition(b" ALL ")[2] if b" ALL " in text else b",".join(b"%d" % n for n in numbers(answer))
-        found = sets.within(words, self.known) if words else []
+        told = sets.within(text.rpartition(b" ALL ")[2], self.known) if b" ALL " in text else numbers(answer)
+        found = {uid for uid in told if uid in self.known}
         self.entries = {uid: self.known[uid] for uid in found} | self.entries

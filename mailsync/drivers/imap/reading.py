@@ -59,6 +59,9 @@ class Host(Protocol):
     def touched(self, mailbox: Mailbox) -> set[int]:
         """The uids of what we have changed since: its MODSEQ is ours."""
 
+    def unmarked(self, mailbox: Mailbox) -> set[int]:
+        """The uids of what others have marked \\Deleted, and a new connection must mark again."""
+
     def wait(self, tries: int, why: Lost) -> None:
         """Before the connection is made again."""
 
