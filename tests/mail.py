@@ -232,7 +232,7 @@ sys.argv[0] = "mailsync"
 try:
     runpy.run_module("mailsync", run_name="__main__")
 finally:
-    print(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1], file=sys.stderr)
+    print("\\n" + re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1], file=sys.stderr)
 """
 
 
@@ -248,11 +248,11 @@ def run_within_bounds(home: Path, *args: str, stdin: bytes = b"") -> Ran:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS + 1)),
     )
     assert done.returncode >= 0, f"ended by signal {-done.returncode}"  # SIGXCPU: too long
-    err, _, memory = done.stderr.decode(errors="replace").rstrip("\n").rpartition("\n")
+    err, _, memory = done.stderr.decode(errors="replace").removesuffix("\n").rpartition("\n")
     assert "Traceback" not in err, err
     assert "a bug in mailsync" not in err, err
     assert int(memory) < MOST_MEMORY
-    return Ran(done.returncode, done.stdout.decode(errors="replace"), err + "\n" * bool(err))
+    return Ran(done.returncode, done.stdout.decode(errors="replace"), err)
 
 
 def within(seconds: float, is_so: Callable[[], bool]) -> bool:
