@@ -79,6 +79,7 @@ class OpenMh:
         return files.measured(self.fetch(uids))
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
+        self._sweep()
         return delivery.deliver(messages, temporary=self._temporary, place=self._place, fsync=self._box.fsync)
 
     def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]:
@@ -170,6 +171,14 @@ class OpenMh:
         path = self._box.sequences_file
         if path and (changes or cleared):
             rewrite(path, lambda text: edit_sequences(text, changes, cleared), fsync=self._box.fsync)
+
+    def _sweep(self) -> None:
+        """Take away what killed runs left: nobody else would."""
+        for name in os.listdir(self._box.path):
+            path = self._box.at(name)
+            with suppress(OSError):
+                if name.startswith(TEMPORARY) and os.lstat(path).st_ctime < time.time() - delivery.ABANDONED:
+                    os.unlink(path)
 
     def _temporary(self) -> str:
         return self._box.at(f"{TEMPORARY}{time.time_ns()}.{os.getpid()}.{next(_counter)}")
