@@ -16,16 +16,15 @@ import pytest
 from mailsync.model import Boxname, Side
 
 from .disk import Fault, why_not
-from .disk.model import Attributes, Done, Sync, Write
+from .disk.model import Attributes, Done, Make, Sync, Truncate, Unlink, Write
 from .disk.story import CACHE, PAIRS, REMOTE, Contents, Stories, Story, chosen, looked, retried
-from .mail import Ran, run
 from .tried import FAILING, PLANTED
 
 pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(600)]
 
 TORTURE = pytest.mark.torture
 NOTE = Callable[[str, object], None]
-FEW = 110  # each so many-th step in the short forms
+FEW = 160  # each so many-th step in the short forms
 ALL = PAIRS + REMOTE
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT)
 MSINFO = (".msinfo", "..msinfo", ".mailsync-")  # the beginnings of its paths
@@ -116,6 +115,40 @@ def codes_of(hits: Sequence[Done]) -> set[int]:
     paths = {hit.path for hit in hits}
     ours = {path for path in paths if path.startswith(MSINFO) or not path}
     return ({8} if ours else set()) | ({1} if paths - ours or "" in paths else set())
+
+
+# ---- former defects --------------------------------------------------------------------------------------------------
+
+NO_ROOM, BROKEN, DENIED, FIXED = errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS
+FORMER = {
+    # It had been renamed; then it was sent, too, and lay there twice.
+    "moved_message_whose_old_directory_cannot_be_synced_is_not_sent": (
+        "maildir", Fault(0, ("b/other/new",), BROKEN, (Sync,)), 1,
+    ),
+    "arrived_message_whose_directory_cannot_be_synced_is_told_by_its_own_name": (
+        "maildir", Fault(0, ("b/box/cur",), DENIED, (Sync,), always=True), 1,
+    ),
+    "lock_of_the_run_needs_no_room": ("maildir", Fault(0, (".local/",), NO_ROOM, (Truncate, Write)), 0),
+    "msinfo_beside_which_nothing_can_be_written_is_told": (
+        "mh", Fault(0, ("..msinfo",), FIXED, (Make,), always=True), 8,
+    ),
+    # It got the date of that moment instead, without a word.
+    "message_whose_date_cannot_be_kept_fails": ("maildir", Fault(0, ("a/deep",), NO_ROOM, (Attributes,)), 1),
+    # What had been appended was told as failed, and sent a second time.
+    "mbox_whose_spool_cannot_be_removed_has_what_was_appended": (
+        "mbox", Fault(0, ("b/.box.mailsync-append",), NO_ROOM, (Unlink,)), 0,
+    ),
+}  # fmt: skip
+
+
+@FAILING
+@pytest.mark.parametrize("name", FORMER)
+def test_former_defect(stories: Stories, name: str) -> None:
+    format, fault, code = FORMER[name]
+    story = stories("maildir", format)
+
+    assert 1 == check_error(story, fault)
+    assert code == story.sync(fault).done.code
 
 
 # ---- its own scope ---------------------------------------------------------------------------------------------------
@@ -224,13 +257,9 @@ def test_failing_writes_catch(stories: Stories, bug: Callable[[], None], a: str,
     """One write of a message, or of msinfo, of which half is taken, and no more."""
     story = stories(a, b)
 
-    def act() -> Ran:
-        bug()
-        return run("c")
-
     caught = []
     for within in ("a/box", "b/box", "a/deep", "..msinfo"):
-        acted = story.sync(Fault(0, (within, f"b/.{within[2:]}."), errno.ENOSPC, (Write,), short=True), act)
+        acted = story.sync(Fault(0, (within, f"b/.{within[2:]}."), errno.ENOSPC, (Write,), short=True), bug)
         assert acted.state.hit
         try:
             assert acted.done.code

@@ -17,6 +17,7 @@ from .files import FileError, LineEnds, refusal, remove, sync_directory, why, wr
 
 BATCH = 500  # messages made durable together, or
 BATCH_BYTES = 32 * 1024 * 1024
+ABANDONED = 36 * 3600  # seconds; a temporary file that is older belongs to nobody (maildir(5))
 OPEN_SHARE = 4  # a batch keeps at most one in so many of the files open that a process may: both sides may deliver
 
 _NO_DATE = {errno.EINVAL, errno.ERANGE, errno.EOVERFLOW, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from pathlib import Path
 
+from mailsync import channel
 from mailsync.drivers import dotlocks
 from mailsync.model import FLAGGED, NONE, SEEN, Boxname, Digest, Flags, MessageId, Side
 from mailsync.stores import Store
@@ -52,8 +53,16 @@ class Story:
     login: Login | None = None  # on the server, if one store is there
     mail: Path | None = None  # that was in the account
 
-    def sync(self, fault: Fault | None = None, what: Callable[[], Ran] = lambda: run("c")) -> Acted[Ran]:
-        return self.machine.act(self.fresh(), what, fault)
+    def sync(self, fault: Fault | None = None, bug: Callable[[], None] | None = None) -> Acted[Ran]:
+        """A run; msinfo is saved after each mailbox."""
+
+        def act() -> Ran:
+            channel.SAVE_AFTER = 1
+            if bug:
+                bug()
+            return run("c")
+
+        return self.machine.act(self.fresh(), act, fault)
 
     def steps(self) -> list[Done]:
         """What an undisturbed run does, but for what it writes through maps."""
