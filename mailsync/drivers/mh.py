@@ -155,7 +155,7 @@ class Mh:
         with files.scan(self.path) as entries:
             for entry in entries:
                 if is_number(entry.name):
-                    with suppress(FileNotFoundError):  # a link to nowhere
+                    with suppress(OSError):  # a link to nowhere, or in circles
                         inode = entry.stat().st_ino if entry.is_symlink() else entry.inode()
                         found.setdefault(inode, []).append(int(entry.name))
         return found
