@@ -1,6 +1,7 @@
 # make demo   the main job on an embedded sample, each command with its output
 # make test   the tests
 # make check  lint, format, types
+# make fuzz   what parses foreign bytes, with atheris; FUZZ_ARGS="--seconds 600 answers" for longer, for one target
 # make bench  measure: a table of ratios; BENCH_ARGS="--only no-op" for some of it, BENCH_ARGS=--help for more
 #
 # Each makes its own .venv; all that is needed is Python >= 3.11, make and git.
@@ -9,8 +10,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_ARGS ?=
 
-.PHONY: demo test check format bench torture clean
+.PHONY: demo test check format bench torture fuzz clean
 
 demo: .venv/ready
 	@$(BIN)/python examples/demo.py
@@ -20,6 +22,9 @@ test: .venv/ready-test
 
 torture: .venv/ready-test
 	MAILSYNC_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "torture or tried" --tried README.rst $(PYTEST_ARGS)
+
+fuzz: .venv/ready-fuzz
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 check: .venv/ready-test
 	$(BIN)/ruff check
@@ -43,4 +48,8 @@ clean:
 
 .venv/ready-test: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,check]"
+	@touch $@
+
+.venv/ready-fuzz: .venv/ready-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]"
 	@touch $@

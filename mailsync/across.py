@@ -28,7 +28,7 @@ class Candidate:
     copy: Copy
     source: Boxname
     item: Item  # of the source; where it needs nothing, only its entry there
-    goes: bool  # the plan deletes it there
+    leaving: Entry | None = None  # the plan deletes it there: as it truly lies, without the flags of its duplicates
     changing: Flags = NONE  # the flags that the plan changes there
     sure: bool = False  # they are known to be the same
 
@@ -37,8 +37,12 @@ class Candidate:
         return self.boxname, mark(self.copy)
 
     @property
+    def goes(self) -> bool:
+        return self.leaving is not None
+
+    @property
     def entry(self) -> Entry:
-        """The message as it lies in the target store."""
+        """The message in the target store."""
         entry = self.item.on(self.copy.to)
         assert entry
         return entry
@@ -51,7 +55,7 @@ class _Lying:
     boxname: Boxname
     item: Item
     digest: Digest | None
-    goes: bool
+    leaving: Entry | None
     changing: Flags
 
 
@@ -85,21 +89,21 @@ def candidates(plan: Plan, quiet: Quiet) -> Iterator[Candidate]:
         digest = _digest_of(change, step)
         around = [one for one in lying.get((step.to, change.key), ()) if one.boxname != box.boxname]
         if why == MARKED_DELETED:
-            around = [one for one in around if one.goes]
-        for one in sorted((one for one in around if one.digest == digest), key=lambda one: not one.goes):
+            around = [one for one in around if one.leaving]
+        for one in sorted((one for one in around if one.digest == digest), key=lambda one: not one.leaving):
             entry = one.item.on(step.to)
             assert entry
-            claim = ("" if one.goes else box.boxname, one.boxname, entry.uid, step.to)
+            claim = ("" if one.leaving else box.boxname, one.boxname, entry.uid, step.to)
             if claim not in claimed:
                 claimed.add(claim)
                 sure = digest is not None
-                yield Candidate(box.boxname, step, one.boxname, one.item, one.goes, one.changing, sure)
+                yield Candidate(box.boxname, step, one.boxname, one.item, one.leaving, one.changing, sure)
                 break
         else:
             found = None if around or digest or why == MARKED_DELETED else quiet(step.to, change.key, box.boxname)
             if found:
                 source, entry = found
-                yield Candidate(box.boxname, step, source, Item(None, None, None).put(step.to, entry), goes=False)
+                yield Candidate(box.boxname, step, source, Item(None, None, None).put(step.to, entry))
 
 
 def join(plan: Plan, found: Iterable[Candidate]) -> Plan:
@@ -137,7 +141,9 @@ def join(plan: Plan, found: Iterable[Candidate]) -> Plan:
 def _arrival(box: BoxPlan, step: Copy, one: Candidate) -> Iterator[Step]:
     """The copy, and with a move the flags that users have changed in the old box meanwhile."""
     flags = _flags(one, box)
-    yield replace(step, flags=flags, near=Near(one.source, one.entry, _moves(one, box)) if one.sure else None)
+    yield replace(
+        step, flags=flags, near=Near(one.source, one.leaving or one.entry, _moves(one, box)) if one.sure else None
+    )
     here, other = step.entry.flags, step.to.other
     add, remove = box.holds[step.to].of(flags) - here, box.holds[step.to].of(here) - flags
     if (add or remove) and not box.sides[other].refuses:
@@ -236,7 +242,9 @@ def _lying(plan: Plan, wanted: Collection[tuple[Side, Key]]) -> Mapping[tuple[Si
         for change in box.changes:
             if not any((s, change.key) in wanted and any(i.on(s) is not None for i in change.items) for s in Side):
                 continue
-            going = {(s.on, s.entry.uid) for s in change.steps if isinstance(s, Delete) and s.why is Why.GONE_THERE}
+            leaving = {
+                (s.on, s.entry.uid): s.entry for s in change.steps if isinstance(s, Delete) and s.why is Why.GONE_THERE
+            }
             flags = {(s.on, s.entry.uid): s.add | s.remove for s in change.steps if isinstance(s, SetFlags)}
             for side in Side:
                 if (side, change.key) in wanted:
@@ -245,7 +253,7 @@ def _lying(plan: Plan, wanted: Collection[tuple[Side, Key]]) -> Mapping[tuple[Si
                             box.boxname,
                             item,
                             item.digest(side),
-                            (side, entry.uid) in going,
+                            leaving.get((side, entry.uid)),
                             flags.get((side, entry.uid), NONE),
                         )
                         for item in change.items

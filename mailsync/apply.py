@@ -109,7 +109,7 @@ class Apply:
 
     def rest(self, box: BoxPlan) -> Generator[Outcome, None, None]:
         """The deletions that waited for copies in other boxes."""
-        tasks = self._deferred.pop(box.boxname)
+        tasks = self._deferred.pop(box.boxname, [])
         with self._opened(box, tasks) as (boxes, failure):
             if failure:
                 yield from self._all_failed(box, tasks, failure)

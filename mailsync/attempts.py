@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from .apply import Care
+from .late import Again, sent_again
 from .model import Failure, Key, Side, Uid
 from .plan import BoxDone, BoxPlan, Change, Copy, Delete, Done, Failed, Held, Mark, Outcome, Step, mark
 from .report import Heads
@@ -26,6 +27,7 @@ class Attempts:
         self.heads = dict(heads)
         self.outcomes: list[Outcome] = []
         self.care = Care()
+        self.twice: set[Again] = set()  # copies that may have been sent before, and were sent again
         self._before = 0  # so many outcomes belong to plans before this one
         self._losses = 0
         self._duplicates: list[Delete] = []  # likewise
@@ -42,6 +44,7 @@ class Attempts:
         plan = bounded(plan, self.plan)
         told = self.outcomes[self._before :]
         told += list(unheard(self.plan, told, plan, there))
+        self.twice |= sent_again({mark(step) for step in self.plan.steps()} - _marks(told), plan)
         self._learn(at, progress=any(isinstance(outcome, Done) for outcome in told))
         again = {mark(step) for step in plan.steps()}
         self.outcomes = [

@@ -7,7 +7,8 @@ uid never changes, and under an equal token nothing has.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ class Cache(Database):
     def __init__(self, path: Path | None, rule: str, *, write: bool = True, anew: bool = False) -> None:
         super().__init__(path, VERSION, SCHEMA, write=write)
         self._rule, self._write, self._blank = rule, write, anew
-        self._rows: dict[Mailbox, dict[bytes, Row]] = {}  # of what was known, until it is kept anew
+        self._rows: dict[Mailbox, dict[bytes, Row]] = {}  # of what was known, until it is kept anew; and that
+        self._known: dict[Mailbox, Listing] = {}
         self._flags: dict[bytes, Flags] = {}
         self._words: dict[Flags, bytes] = {}
 
@@ -63,13 +65,17 @@ class Cache(Database):
             Entry(Uid(text(uid)), MessageId(id), self._set(words), size, date) for _, uid, id, words, size, date in rows
         ]
         holds = Holds(self._set(flags), bool(any_keyword))
-        return Listing(mailbox, entries, holds, _token(token), _text(validity), (), _text(identity))
+        found = Listing(mailbox, entries, holds, _token(token), _text(validity), (), _text(identity))
+        self._known[mailbox] = found
+        return found
 
     def keep(self, listing: Listing) -> None:
         """Instead of what was known of that mailbox before. Only what is another is written."""
         if not self._write or self.lost:
             return
-        before = self._rows.pop(listing.mailbox, None)
+        before, known = self._rows.pop(listing.mailbox, None), self._known.pop(listing.mailbox, None)
+        if known and listing.entries is known.entries and listing == replace(known, holds=listing.holds):
+            return  # the driver has found that nothing has changed
         rows = {row[1]: row for row in self._placed(listing.entries, before or {})}
         with self.doubted() as db:
             number = self._box(listing, _sum(list(rows.values())))
@@ -81,6 +87,18 @@ class Cache(Database):
             news = (row for uid, row in rows.items() if before.get(uid) != row)
             db.executemany("INSERT OR REPLACE INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", ((number, *r) for r in news))
             db.commit()
+
+    def forget(self, gone: Callable[[Mailbox], bool]) -> None:
+        """Mailboxes that are not there any more: else all that ever were would stay."""
+        if not self._write:
+            return
+        with self.doubted() as db:
+            found = [(number, name) for number, name in db.execute("SELECT number, mailbox FROM box")]
+            numbers = [(number,) for number, name in found if gone(Mailbox(text(name)))]
+            if numbers:
+                db.executemany("DELETE FROM message WHERE box=?", numbers)
+                db.executemany("DELETE FROM box WHERE number=?", numbers)
+                db.commit()
 
     def _box(self, listing: Listing, sum: int) -> object:
         """Its number, and all but its messages written."""

@@ -8,11 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import guard, look, stopping
+from . import guard, late, look, stopping
 from .apply import Apply
 from .attempts import PATIENCE, Attempts
 from .copying import LostAt
-from .errors import Lost, MsinfoError
+from .errors import BoxError, Lost, MsinfoError
 from .ledger import Ledger
 from .model import Failure, Identify, Side, Uid
 from .msinfo.mailbox import Msinfo
@@ -179,11 +179,15 @@ class Run:
             except MsinfoError as err:
                 self._report.problem(str(err), err.hint)
             raise
-        self._save()
+        try:
+            self._save()
+        except stopping.Stopped:  # once: nothing is left to be done but this
+            self._save()
+            raise
         if failure := self._waiting.save():
             self._report.note(str(failure), asked=True)
         if not self._msinfo.folded:  # else the memory knows of messages that this run has not listed
-            self._record.save(self._msinfo.digest)
+            self._record.save(self._msinfo.digest, self._remembering.memory)
 
     def _apply(self, planner: Planner) -> None:
         apply = Apply(self.plan, self._stores, self._identify, self._removals, foresees=not self._report.details)
@@ -195,13 +199,14 @@ class Run:
             one = Attempts(box, self._heads(box, renamed=True))
             self._remembering.begin(box)
             self._carry_through(one, apply.box(box), planner, apply)
-            if apply.is_finished(one.plan):
+            if apply.is_finished(one.plan) and not one.twice:
                 self._finish(one, planner, apply)
             else:
                 waiting.append(one)
             self._save_now_and_then()
         for one in waiting:
             self._carry_through(one, apply.rest(one.plan), planner, apply)
+            self._remove_late(one)
             self._finish(one, planner, apply)
         for box in self.plan.boxes:
             removed = [apply.remove(box, side) for side in self._emptied.get(box.boxname, ())]
@@ -223,6 +228,7 @@ class Run:
 
     def _again(self, one: Attempts, lost: Lost, planner: Planner, apply: Apply) -> Generator[Outcome, None, None]:
         boxname = one.plan.boxname
+        self._remove_late(one)
         plan = planner.again(boxname, self._remembering.memory)
         if isinstance(plan, Failure):
             return apply.give_up(one.left(), replace(plan, shared=True))
@@ -235,6 +241,27 @@ class Run:
         one.heads |= self._heads(one.plan, renamed=True)
         return apply.box(one.plan, one.care)
 
+    def _remove_late(self, one: Attempts) -> None:
+        """What came twice after all, because it was sent again. If the connection breaks now, it is left."""
+        boxname = one.plan.boxname
+        ours = {outcome.uid for outcome in one.outcomes if isinstance(outcome, Done) and outcome.uid is not None}
+        for side in Side:
+            keys = {key for to, key in one.twice if to is side}
+            if not keys:
+                continue
+            try:
+                found = late.surplus(self._stores, boxname, side, keys, ours, self._identify)
+                plan = late.plan_of(one.plan, found, one.plan.sides[side])
+                # Its own `Apply`: what has failed in this box must stay known to deletions in others.
+                own = Apply(Plan((plan,), {}, {}), self._stores, self._identify, self._removals, foresees=False)
+                removed = sum(isinstance(outcome, Done) for outcome in own.box(plan))
+            except BoxError as err:
+                self._report.debug(f"{boxname}: not looked whether something has come twice: {err}")
+                continue
+            if removed:
+                came = f"{many(removed, 'message')} had come twice to store {self._stores[side].name}"
+                self._report.note(f"{boxname}: {came} because a connection broke; one of each stays", asked=True)
+
     def _take(self, one: Attempts, stream: Generator[Outcome, None, None]) -> None:
         """Memory, progress and numbers learn of each outcome as it comes. However it ends, all mailboxes are closed."""
         with closing(stream):
@@ -245,7 +272,8 @@ class Run:
                     self._report.step(one.plan.boxname, outcome)
                     self._steps_since += 1
                 one.outcomes.append(outcome)
-                stopping.check()
+                if not isinstance(outcome, Done) or not isinstance(outcome.step, Copy):  # others may be done, too
+                    stopping.check()
 
     def _finish(self, one: Attempts, planner: Planner, apply: Apply) -> None:
         """Note what the record must know; tell the boxes in their order, each when it and all before it are done."""
@@ -260,7 +288,8 @@ class Run:
             ):
                 continue
             validity = apply.validity.get((box.boxname, side), found.validity[side])
-            self._record.note(box.boxname, side, validity, uids, found.identity[side])
+            mailbox = self._stores[side].mailbox(box.boxname)
+            self._record.note(box.boxname, side, validity, uids, found.identity[side], mailbox)
         if box.complete:
             self._waiting.keep(box.boxname, found.there(box))
         self._remembering.end(box)

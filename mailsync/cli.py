@@ -9,12 +9,11 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
-from types import FrameType
 
 from . import arguments
 from .errors import MailsyncError, UsageError, unexpected
 from .out import Out
-from .stopping import Stopped, signals
+from .stopping import Stop, Stopped, check, signals, stopped_by, waiting
 
 TYPE_CHECKING = False  # typing itself takes a tenth of the time of a run that finds nothing
 if TYPE_CHECKING:
@@ -53,27 +52,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Namespace, report: Host) -> int:
+    stop = Stop()
+    try:
+        with signals(stop.interrupt, signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stopped_by(stop):
+            return _carried_out(options, report)
+    except Stopped as stopped:  # once more, while the first one was being obeyed
+        return stopped.code
+    finally:
+        stop.close()
+
+
+def _carried_out(options: Namespace, report: Host) -> int:
     try:
         from .command import Command  # with all that a run needs
 
-        with signals(_stop, signal.SIGTERM, signal.SIGHUP):
-            return Command(options, report).run()
+        with waiting():  # the configuration may come through a pipe
+            command = Command(options, report)
+        code = command.run()
+        check()
+        return code
     except MailsyncError as error:
         report.error(error, error.code)
         return error.code
-    except KeyboardInterrupt:
-        report.error(STOPPED, 130)
-        return 130
     except Stopped as stopped:
         report.error(STOPPED, stopped.code)
         return stopped.code
     except Exception as error:
         report.error(unexpected(error), 1)
         return 1
-
-
-def _stop(signum: int, frame: FrameType | None) -> None:
-    raise Stopped(signum)
 
 
 def _fill_standard_streams() -> None:
@@ -104,7 +110,8 @@ def _report(options: Namespace, out: Out, err: Out) -> Host:
 
 def _ask(err: Out, question: str) -> str:
     err.write(question)  # stdout may go to a file
-    return sys.stdin.readline()
+    with waiting():
+        return sys.stdin.readline()
 
 
 def _text(out: Out, err: Out) -> Classic:

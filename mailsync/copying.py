@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from . import stopping
 from .drivers.contract import Box, Identifies
 from .errors import BoxError, Lost
 from .identity import examine, key
@@ -33,6 +34,7 @@ def send(
 
     def arriving(uids: Sequence[Uid], alone: bool) -> Iterator[Message]:
         for got in source.fetch(uids):
+            stopping.check()  # here, and not while it is told which of several are done: that is to be remembered
             if isinstance(got, Message) and not _is_the_one(got, todo[got.uid][1].entry.id, identify):
                 got = Failure(got.uid, "the server gives another text in its place; it may just have gone")
             match got:

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+from .directories import make
+
 WAIT = 1.0  # seconds for another run that is writing to the same file
 FAULTS = (sqlite3.Error, UnicodeDecodeError)  # the other, where a damaged name goes into an error's text
 PASSING = {
@@ -66,7 +68,7 @@ class Database:
 
     def _looked_at(self, path: Path | None) -> sqlite3.Connection:
         """Without a trace. While somebody writes to it, what is in the file itself is not all of it."""
-        if path is not None and path.exists() and not _beside(path, "-wal").exists():
+        if path is not None and path.is_file() and not _beside(path, "-wal").exists():
             with suppress(*FAULTS):
                 uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
                 return self._checked(sqlite3.connect(uri, uri=True, check_same_thread=False))
@@ -76,18 +78,23 @@ class Database:
         if path is None:
             return self._ready(":memory:")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            return self._ready(str(path))
+            return self._made(path)
         except FAULTS as err:
             return self._ready(":memory:") if _passes(err) else self._anew(path)
         except OSError:
             return self._anew(path)
 
+    def _made(self, path: Path) -> sqlite3.Connection:
+        """For its owner alone: SQLite gives what it puts beside it the mode that it has."""
+        make(str(path.parent))
+        # Not what a link leads to: it may be the database of another program, and have no version either.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        return self._ready(str(path))
+
     def _anew(self, path: Path) -> sqlite3.Connection:
         _remove(path)
         try:
-            return self._ready(str(path))
+            return self._made(path)
         except (*FAULTS, OSError):
             return self._ready(":memory:")
 

@@ -237,12 +237,19 @@ def _group(case: Case, id: Key, lines: Sequence[Line], members: Members, facts: 
         failure = next((answer for answer in answers if isinstance(answer, Failure)), None)
         if failure:
             return _unreadable(id, lines, members, failure)
-    spared = {side: not may_delete(policy.sides[side]) for side in Side}
     twins: dict[Side, Mapping[Digest, int]] = {}
     if policy.duplicates is not Duplicates.SAME_ID:
         twins = {side: groups.twins(side, lines, members[side.other], facts) for side in Side}
     one = {
-        side: groups.distinct(side, members[side], facts, policy.duplicates, spared[side], twins.get(side))
+        side: groups.distinct(
+            side,
+            members[side],
+            facts,
+            policy.duplicates,
+            spared=not may_delete(policy.sides[side]),
+            marks=policy.sides[side].marks,
+            twins=twins.get(side),
+        )
         for side in Side
     }
     entries = {side: one[side].entries for side in Side}
@@ -331,7 +338,9 @@ def _is_another(case: Case, side: Side, entry: Entry, line: Line) -> bool:
 
 
 def _is_kept(case: Case, side: Side, entry: Entry, line: Line) -> bool:
-    """True if a message that is gone there must live on, because a user has wanted it since."""
+    """True if a message that is gone there must live on: a user has wanted it since, or that store has lost it."""
+    if case.listings[side.other].put_back:
+        return True
     if line.flags is None or DELETED in entry.flags:
         return False
     # What the other side cannot hold was never agreed: it may have been there all the time.
@@ -348,25 +357,30 @@ def _flag_steps(entries: Mapping[Side, Entry], flags: Flags, holds: Mapping[Side
 def _with_united_flags(
     steps: Sequence[Step], items: Sequence[Item], real: Mapping[Side, Mapping[Uid, Flags]]
 ) -> Iterator[Step]:
-    """The steps, so that the first of several duplicates also gets the flags of those that go."""
+    """The steps, so that the first of several duplicates also gets the flags of those that go.
+
+    A deletion names the message with the flags that it has.
+    """
     rest = {(side, uid) for side in Side for uid in real[side]}
     for step in steps:
         where = (step.on, step.entry.uid)
-        if where in rest and isinstance(step, SetFlags):
-            rest.discard(where)
-            true = real[step.on][step.entry.uid]
-            goal = (step.entry.flags | step.add) - step.remove
-            yield SetFlags(step.on, step.entry._replace(flags=true), goal - true, true - goal)
-        else:
-            if isinstance(step, Delete):
-                rest.discard(where)
+        if where not in rest or isinstance(step, Copy):
             yield step
+            continue
+        rest.discard(where)
+        true = real[step.on][step.entry.uid]
+        entry = step.entry._replace(flags=true)
+        if isinstance(step, SetFlags):
+            goal = (step.entry.flags | step.add) - step.remove
+            yield SetFlags(step.on, entry, goal - true, true - goal)
+        else:
+            yield replace(step, entry=entry)
     for item in items:
         for side in Side:
-            entry = item.on(side)
-            if entry is not None and (side, entry.uid) in rest:
-                true = real[side][entry.uid]
-                yield SetFlags(side, entry._replace(flags=true), entry.flags - true, true - entry.flags)
+            left = item.on(side)
+            if left is not None and (side, left.uid) in rest:
+                true = real[side][left.uid]
+                yield SetFlags(side, left._replace(flags=true), left.flags - true, true - left.flags)
 
 
 def _duplicates(change: Change) -> Iterator[Delete]:

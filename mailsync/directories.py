@@ -1,12 +1,15 @@
-"""Where a user's files of each kind lie: configuration, state, cache; and how a small one is written.
+"""Where a user's files of each kind lie: configuration, state, cache; and how a small one is written and read.
 
 Imports next to nothing.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
+from contextlib import suppress
 
 
 def directory(kind: str) -> str:
@@ -25,15 +28,52 @@ def directory(kind: str) -> str:
         return platformdirs.user_state_dir("mailsync")
     # Said again here, because a run that finds nothing to do would spend a tenth of its time on that import.
     home = os.environ.get(f"XDG_{kind.upper()}_HOME", "").strip()
+    if not os.path.isabs(home):
+        home = ""
     usual = {"cache": "~/.cache", "config": "~/.config", "state": "~/.local/state"}
     return os.path.join(home or os.path.expanduser(usual[kind]), "mailsync")
+
+
+def make(path: str) -> None:
+    """A directory for its owner alone, whatever the umask; so is what is made above it."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileNotFoundError:
+        make(os.path.dirname(path))
+        make(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
 
 
 def put(path: str, text: str) -> None:
     """Write a file of ASCII anew, for its owner alone; whoever reads it has all of the old or of the new one."""
     beside = f"{path}.{os.getpid()}"
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="ascii") as file:
-        file.write(text)
-    os.replace(beside, path)
+    make(os.path.dirname(path))
+    try:
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="ascii") as file:
+            file.write(text)
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def regular(path: str, flags: int) -> int:
+    """As os.open, to be read. OSError if it is no regular file: a FIFO would be waited for."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "no regular file", path)
+    return fd
+
+
+def get(path: str) -> str:
+    """What `put` has written. OSError or ValueError if it was not that: nobody else may say what is done, or told."""
+    with open(path, encoding="ascii", opener=regular) as file:
+        found = os.fstat(file.fileno())
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise PermissionError(errno.EPERM, "written by somebody else, perhaps", path)
+        return file.read()

@@ -81,6 +81,48 @@ def run_apart(command: str, stdin: IO[bytes], environ: Mapping[str, str], patien
         return Ended(how_it_ended(code) if code else "", said.last())
 
 
+def output(command: str, terminal: str, patience: float) -> tuple[str, bytes]:
+    """How a command failed (empty: it did not), and what it printed. If we are stopped, so is it.
+
+    It may ask the user on the terminal (empty: there is none) in which it stays; all its words to the user go there.
+    """
+    with ExitStack() as stack:
+        try:
+            if terminal:
+                from .terminal import kept
+
+                stack.enter_context(kept(terminal))
+            stdin = stack.enter_context(open(terminal or os.devnull, "rb"))
+            with stopping.undisturbed():
+                process = subprocess.Popen(
+                    argv(command), stdin=stdin, stdout=subprocess.PIPE, bufsize=0, start_new_session=not terminal
+                )
+                assert process.stdout
+                printed = _Printed(stack.enter_context(process.stdout))
+                stack.callback(_end, process, alone=bool(terminal))
+        except (OSError, ValueError) as error:
+            return why_not_run(error), b""
+        _hear(process, (printed,), time.monotonic() + patience)
+        stopping.check()  # Ctrl-C has ended it, too
+        code = process.returncode
+        return (too_long(patience) if code is None else how_it_ended(code) if code else ""), bytes(printed.data)
+
+
+class _Printed:
+    """What a command prints: kept, and not shown."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self.data = bytearray()
+        os.set_blocking(stream.fileno(), False)
+
+    def hear(self) -> bool:
+        """As `_Said`."""
+        data = self.stream.read(WHOLE_PIPE)
+        self.data += data or b""
+        return data != b"" and len(self.data) < WHOLE_PIPE
+
+
 class _Said:
     """What a command says on one of its streams. It is shown on ours, and the end of it is kept."""
 
@@ -104,7 +146,7 @@ class _Said:
         return lines[-1].decode("utf-8", "surrogateescape")[:LONGEST_LINE]
 
 
-def _hear(process: subprocess.Popen[bytes], said: Sequence[_Said], until: float) -> None:
+def _hear(process: subprocess.Popen[bytes], said: Sequence[_Said | _Printed], until: float) -> None:
     """Returns when the process has ended, whoever else may have its streams, or when time is up."""
     with selectors.DefaultSelector() as streams:
         for one in said:
@@ -121,8 +163,8 @@ def _hear(process: subprocess.Popen[bytes], said: Sequence[_Said], until: float)
         one.hear()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Unless it has ended, end it with all it has started.
+def _end(process: subprocess.Popen[bytes], *, alone: bool = False) -> None:
+    """Unless it has ended, end it, with all it has started if it is not `alone` in a session that is not its own.
 
     What has gone into a session of its own, or belongs to another user, stays.
     """
@@ -130,18 +172,21 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         return
     try:
         until = time.monotonic() + GRACE
-        _signal(process, signal.SIGTERM)
-        while _signal(process, 0) and time.monotonic() < until:
+        _signal(process, signal.SIGTERM, alone)
+        while _signal(process, 0, alone) and time.monotonic() < until:
             process.poll()
             time.sleep(0.02)
     finally:  # Ctrl-C may come again
-        _signal(process, signal.SIGKILL)
+        _signal(process, signal.SIGKILL, alone)
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
 
 
-def _signal(process: subprocess.Popen[bytes], signum: int) -> bool:
+def _signal(process: subprocess.Popen[bytes], signum: int, alone: bool) -> bool:
     """False if nobody is there to get it."""
+    if alone:
+        process.send_signal(signum)
+        return process.returncode is None
     try:
         os.killpg(process.pid, signum)
     except (ProcessLookupError, PermissionError):

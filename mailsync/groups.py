@@ -37,11 +37,14 @@ def distinct(
     members: Sequence[Entry],
     facts: Facts,
     rule: Duplicates,
+    *,
     spared: bool,
+    marks: bool = False,
     twins: Mapping[Digest, int] | None = None,
 ) -> Distinct:
     """One of each. The first stays; the others are to be deleted unless `rule` keeps, or policy `spared`, them.
 
+    Where policy only `marks`, one that is marked counts as gone: its flags are those of the first no more.
     `twins`: how many messages each pairing digest stands for here. A server that rewrites mail makes equal what is not:
     of such messages so many stay.
     """
@@ -60,7 +63,8 @@ def distinct(
         if others and rule is not Duplicates.KEEP:
             why = Why.SAME_ID if rule is Duplicates.SAME_ID else Why.DUPLICATE
             duplicates += [Delete(side, other, why, stays=first.uid) for other in others]
-            flags = first.flags if spared else _united([first, *others])
+            here = [other for other in others if not (marks and DELETED in other.flags)]
+            flags = first.flags if spared else _united([first, *here])
             if flags != first.flags:
                 real[first.uid] = first.flags
                 first = first._replace(flags=flags)

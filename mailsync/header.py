@@ -9,16 +9,28 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from itertools import groupby
+from typing import Literal
 
 from .addresses import parse
+
+# The fields that tell a message from others, and what it is.
+TELLING = (
+    b"message-id", b"date", b"from", b"to", b"cc", b"subject", b"in-reply-to", b"references", b"received",
+    b"return-path", b"delivered-to",
+)  # fmt: skip
+MOST = 64 * 1024  # bytes of the fields of one name that count; as many in a header that a server cuts out
+HOLD = 256 * 1024  # bytes of a header that are held at once; more than MOST
 
 # Possessive throughout: a header is input, and no input may make the scan quadratic.
 _VALUE = rb"([^\n]*+(?:\n[ \t][^\n]*+)*+)"
 _NAME_END = rb"[ \t]*+(?:\n[ \t]++)*+:"
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:|[ \t]|From ")
+BLANK_LINE = re.compile(rb"\n\r{0,2}\n")
+_NEXT_FIELD = re.compile(rb"\n(?=[^ \t])")
+_OPEN_END = re.compile(rb"\n\r{0,2}\Z")
 _ENCODED_WORD = re.compile(rb"=\?([^?\s*]+)(?:\*[^?\s]*)?\?([bBqQ])\?([^?\n]*)\?=")
 
 
@@ -35,6 +47,61 @@ def first(header: bytes, name: bytes) -> bytes | None:
     """The value of the first field of this (lower-case) name; None where there is none."""
     match = _pattern(frozenset((name,))).search(_prepared(header))
     return match[2] if match else None
+
+
+def bounded(found: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """Of the fields of each name the first bytes, MOST together: no header makes an id, or a sum, without end."""
+    left: dict[bytes, int] = {}
+    for name, value in found:
+        room = left.get(name, MOST)
+        if room > 0:
+            yield name, value[:room]
+            left[name] = room - len(value)
+
+
+def reduced(chunks: Iterable[bytes]) -> bytes:
+    """Of the header of a message that is too long to be held: the fields that are TELLING, `bounded`."""
+    return b"".join(name + b":" + value + b"\n" for name, value in bounded(_telling(chunks)))
+
+
+Part = Literal["fields", "begin", "more", "body"]
+
+
+def parts(chunks: Iterable[bytes], blank_line: re.Pattern[bytes] = BLANK_LINE) -> Iterator[tuple[Part, bytes]]:
+    """All bytes of a message: its header in pieces of a bounded size, then the rest from the blank line on.
+
+    "fields" are whole ones. Of one that is too long for that there is a "begin", and "more" of it.
+    """
+    source = iter(chunks)
+    head = bytearray(b"\n")  # what is held, behind the line end before it
+    inside = False  # a long field; then all of `head` is still to come
+    searched = 0
+    for chunk in source:
+        head += chunk
+        if end := blank_line.search(head, searched):
+            yield from _closed(head, end.start() + 1, inside)
+            yield "body", bytes(head[end.start() + 1 :])
+            for rest in source:
+                yield "body", rest
+            return
+        sure = len(head) - len(tail[0]) if (tail := _OPEN_END.search(head)) else len(head)
+        if inside:
+            found = _NEXT_FIELD.search(head, 0, sure)
+            yield "more", bytes(head[: found.start() + 1 if found else sure])
+            del head[: found.start() if found else sure]
+            inside = not found
+            sure -= found.start() if found else sure
+        if not inside and len(head) > HOLD:
+            if cut := _last_field(head, sure):
+                yield "fields", bytes(head[1 : cut + 1])
+                del head[:cut]
+                sure -= cut
+            if len(head) > HOLD:
+                yield "begin", bytes(head[1:sure])
+                del head[:sure]
+                inside = True
+        searched = max(len(head) - 3, 0)
+    yield from _closed(head, len(head), inside)
 
 
 def no_fields(header: bytes) -> Iterator[bytes]:
@@ -90,6 +157,32 @@ def address(value: bytes) -> str:
     if chosen is None:
         return ""
     return decoded(chosen.personal) or decoded(chosen.mailbox + (b"@" + chosen.host if chosen.host else b""))
+
+
+def _closed(head: bytearray, end: int, inside: bool) -> Iterator[tuple[Part, bytes]]:
+    """What is held when the header ends there."""
+    begin = 1
+    if inside:
+        found = _NEXT_FIELD.search(head, 0, end)
+        begin = found.start() + 1 if found else end
+        yield "more", bytes(head[:begin])
+    yield "fields", bytes(head[begin:end])
+
+
+def _last_field(head: bytearray, end: int) -> int:
+    """The line end before the last field that begins before `end`; 0 if that is the first one."""
+    at = head.rfind(b"\n", 1, end)
+    while at > 0 and head[at + 1] in b" \t":
+        at = head.rfind(b"\n", 1, at)
+    return max(at, 0)
+
+
+def _telling(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    for part, text in parts(chunk.replace(b"\r", b"") for chunk in chunks):
+        if part == "body":
+            return
+        if part != "more":
+            yield from fields(text, TELLING)
 
 
 @lru_cache(maxsize=64)

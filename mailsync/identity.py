@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from .addresses import parse
-from .header import any_case, collapse, fields, first, unfold
+from .header import MOST, TELLING, any_case, bounded, collapse, fields, first, parts, unfold
 from .model import HIDDEN, Digest, Identify, Key, MessageId
 
 # In this order they identify a message that has no Message-ID.
 _IDENTIFYING = (b"date", b"from", b"to", b"cc", b"subject", b"in-reply-to", b"references", b"received")
 _DELIVERED = (b"received", b"return-path", b"delivered-to", b"message-id")  # what passed through the mail has one
 _MD5 = (b"date", b"subject", b"message-id", b"from", b"to")
-_ALL = (b"message-id", *_IDENTIFYING, b"return-path", b"delivered-to")
 
 # The first Message-ID of a head as it is, or the end of the head, and the id if it needs no work: ten times faster.
 _QUICK = re.compile(
@@ -31,12 +30,11 @@ _FOLDED_LINES = bytes(byte if byte in b"\r\n" else _FOLDED[byte] for byte in ran
 _NOT_ASCII = re.compile(r"[^ -~]")
 _MSINFO_FROM = re.compile(rb"mailsync(?:@[^\s<>]+)?")
 
-_HEADER_END = re.compile(rb"\n\r{0,2}\n")
 # Of mboxes; and of mbsync and OfflineIMAP, which mark what they have copied: their marks tell the two copies apart.
 _BOOKKEEPING = re.compile(
-    rb"^(?:status|x-status|x-keywords|x-uid|x-imapbase|x-imap|x-tuid|x-offlineimap[^\s:]*+)[ \t]*+:"
-    rb"[^\n]*+\n?(?:[ \t][^\n]*+\n?)*+",
-    re.IGNORECASE | re.MULTILINE,
+    rb"\n(?=[sx])(?:status|x-status|x-keywords|x-uid|x-imapbase|x-imap|x-tuid|x-offlineimap[^\s:]*+)[ \t]*+:"
+    rb"[^\n]*+(?:\n[ \t][^\n]*+)*+",
+    re.IGNORECASE,
 )
 
 
@@ -81,8 +79,8 @@ def forged(header: bytes) -> bool:
 class _Rule:
     """What both kinds share: the ids of messages that the kind's own rule cannot tell apart."""
 
-    fields: tuple[bytes, ...] = _ALL
-    quick: tuple[bytes, ...] = _ALL
+    fields: tuple[bytes, ...] = TELLING
+    quick: tuple[bytes, ...] = TELLING
     version = ""
 
     def __call__(self, header: bytes, /) -> MessageId | None:
@@ -119,12 +117,12 @@ class MsgidIdentify(_Rule):
         Asking a server for these alone saves most of the bytes of `fields`; None: ask for `fields`.
         """
         text = b"\n" + header if header[:1] in b"mM\r\n" else header
-        if (plain := _QUICK.search(text)) and (id := plain[1]):
+        if (plain := _QUICK.search(text)) and (id := plain[1]) and len(plain[0]) < MOST:
             return MessageId(id.decode("latin-1"))
         value = first(header, b"message-id")
         if value is None:
             return None
-        text = unfold(value)
+        text = unfold(value[:MOST])
         inner, _, _ = (text if text.startswith(b"<") else b"<" + text).partition(b">")
         return MessageId(inner.translate(_DOTTED).decode("latin-1") + ">") if len(inner) > 1 else None
 
@@ -141,7 +139,7 @@ class Md5Identify(_Rule):
             return None
         text: dict[bytes, bytes] = {}
         addresses: dict[bytes, list[bytes]] = {b"from": [], b"to": []}
-        for name, value in fields(header, _MD5):
+        for name, value in bounded(fields(header, _MD5)):
             if name in addresses:
                 addresses[name] += (one.written() for one in parse(unfold(value)))
             else:
@@ -165,23 +163,21 @@ def canonical(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _without_bookkeeping(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The header is kept until it is complete: a field may begin in one chunk and end in another."""
-    source = iter(chunks)
-    head = bytearray(b"\n")  # so that an empty first line, too, ends a header
-    for chunk in source:
-        begin = max(len(head) - 3, 0)  # the empty line may begin in the chunk before
-        head += chunk
-        if end := _HEADER_END.search(head, begin):
-            yield _BOOKKEEPING.sub(b"", bytes(head[1 : end.end()]))
-            yield bytes(head[end.end() :])
-            yield from source
-            return
-    yield _BOOKKEEPING.sub(b"", bytes(head[1:]))
+    dropping = False  # what is more of a field that goes
+    for part, text in parts(chunks):
+        if part == "more":
+            yield b"" if dropping else text
+        elif part == "body":
+            yield text
+        else:
+            own = _BOOKKEEPING.sub(b"", b"\n" + text)[1:]
+            dropping = part == "begin" and not own
+            yield own
 
 
 def _by_fields(header: bytes) -> MessageId | None:
     found: dict[bytes, list[bytes]] = {name: [] for name in _IDENTIFYING}
-    for name, value in fields(header, _IDENTIFYING):
+    for name, value in bounded(fields(header, _IDENTIFYING)):
         if text := collapse(value):
             # No line break is left in the text, so nothing it holds can be taken for another field.
             found[name].append(name + b":" + text.translate(_FOLDED) + b"\n")
@@ -200,7 +196,7 @@ def _claims(header: bytes) -> tuple[bool, bool]:
     if b"mailsync" not in header:
         return False, False
     found: dict[bytes, bytes] = {}
-    for name, value in fields(header, (b"from", b"subject", *_DELIVERED)):
+    for name, value in bounded(fields(header, (b"from", b"subject", *_DELIVERED))):
         found.setdefault(name, value)
     looks = b"subject" in found and bool(_MSINFO_FROM.fullmatch(collapse(found.get(b"from", b""))))
     return looks, any(name in found for name in _DELIVERED)

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .directories import regular
 from .drivers import files
 from .drivers.contract import Box
 from .drivers.maildir import Maildir
@@ -77,7 +78,8 @@ class KeptRun:
     def records(self) -> list[Record]:
         """BoxError if they cannot be read."""
         try:
-            lines = (self.path / INDEX).read_text("utf-8").splitlines()
+            with open(self.path / INDEX, encoding="utf-8", opener=regular) as file:
+                lines = file.read().splitlines()
             return [_record(json.loads(line)) for line in lines if line.endswith("}")]  # the last may be cut off
         except (OSError, ValueError, KeyError, TypeError) as err:
             raise BoxError(f"{self.path / INDEX} cannot be read: {err}") from err

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from .directories import regular
 from .drivers import files
 from .model import Boxname, Failure, MessageId, Side, Uid
 from .plan import Copy, Delete, SetFlags, Step
@@ -151,7 +152,8 @@ class Ledger:
 def _read(path: Path) -> dict[Case, Entry]:
     """Nothing where it does not hold what `_write` has written, to the last entry."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb", opener=regular) as file:
+            data = file.read()
     except OSError:
         return {}
     import json  # few runs have a ledger

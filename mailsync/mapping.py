@@ -8,7 +8,7 @@ says is called the same on both sides.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .model import Boxname, Mailbox, Side
 from .names import BadName, Names, is_inbox
@@ -96,13 +96,14 @@ class Problem:
 
 def check(pairs: Sequence[Pair]) -> Iterator[Problem]:
     """Names that are none or are there twice, and patterns that an earlier line leaves nothing to say for."""
-    sound: list[_Line] = []
+    earlier: Mapping[Side, _Names] = {side: _Names() for side in Side}
     for nth, pair in enumerate(pairs):
         found = list(_of_pair(nth, pair))
         if not found:
             line = _Line.of(pair)
-            found = [problem for side in Side for problem in _against(nth, side, line, sound)]
-            sound.append(line)
+            found = [problem for side in Side for problem in _against(nth, side, line, earlier[side])]
+            for side in Side:
+                earlier[side].add(line.sides[side])
         yield from found
 
 
@@ -129,18 +130,34 @@ def _why_none(name: str) -> str:
     return ""
 
 
-def _against(nth: int, side: Side, line: _Line, earlier: Sequence[_Line]) -> Iterator[Problem]:
+def _against(nth: int, side: Side, line: _Line, earlier: _Names) -> Iterator[Problem]:
     name = line.sides[side]
-    for other in earlier:
-        before = other.sides[side]
-        if _folded(name.text) == _folded(before.text):
-            yield Problem(nth, side, f"found {quoted(name.text)} again on this side, expected another name")
-            return
-        if line.is_pattern and before.covers(name):
-            yield Problem(
-                nth, side, f"found {quoted(name.text)} behind {quoted(before.text)}, which matches all that it matches"
-            )
-            return
+    if _folded(name.text) in earlier.texts:
+        yield Problem(nth, side, f"found {quoted(name.text)} again on this side, expected another name")
+    elif line.is_pattern and (before := earlier.covering(name)):
+        yield Problem(
+            nth, side, f"found {quoted(name.text)} behind {quoted(before.text)}, which matches all that it matches"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Those of one side, by what they begin with: a file may have thousands."""
+
+    texts: set[str] = field(default_factory=set)  # folded
+    patterns: dict[str, list[_Name]] = field(default_factory=dict)
+
+    def add(self, name: _Name) -> None:
+        self.texts.add(_folded(name.text))
+        begin, wild, _ = name.text.partition("*")
+        if wild:
+            self.patterns.setdefault(begin, []).append(name)
+
+    def covering(self, name: _Name) -> _Name | None:
+        """The pattern that matches all that this one does; of several one of those with the shortest beginning."""
+        begin = name.text.partition("*")[0]
+        near = (one for end in range(len(begin) + 1) for one in self.patterns.get(begin[:end], ()))
+        return next((one for one in near if one.covers(name)), None)
 
 
 # ---- lines -----------------------------------------------------------------------------------------------------------

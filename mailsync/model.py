@@ -102,6 +102,7 @@ class Listing:
     validity: str | None = None  # UIDVALIDITY or inode: another value means another mailbox under the same name
     unreadable: Sequence[Failure] = ()  # present but without identity: absence proves nothing in this box
     identity: str | None = None  # stays the same when the mailbox is renamed; equal is a sign, no proof (inodes return)
+    put_back: bool = False  # to an older state than it had once, surely: what is not in it was not deleted
 
     @property
     def complete(self) -> bool:

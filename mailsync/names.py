@@ -125,7 +125,7 @@ def check(boxname: str, *, maildir: bool = False) -> None:
     if not {".", ".."}.isdisjoint(levels):
         raise BadName(f'{boxname}: "." and ".." are no names')
     if max(sizes) > MAX_LEVEL or sum(sizes) + len(sizes) - 1 > MAX_NAME:
-        raise BadName(f"{boxname}: the name is too long")
+        raise BadName(f"{boxname[:60]}...: the name is too long")
     if maildir and not MAILDIR_PARTS.isdisjoint(levels):
         raise BadName(f"{boxname}: cur, new and tmp are the inside of a Maildir")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from .stopping import waiting
+
 TYPE_CHECKING = False  # as in cli
 if TYPE_CHECKING:
     from typing import TextIO
@@ -25,11 +27,14 @@ class Out:
         if self.stream is None:
             return
         try:
-            try:
-                self.stream.write(text)
-            except UnicodeEncodeError:  # what the user's locale cannot show
-                self.stream.write(text.encode(self.stream.encoding, "backslashreplace").decode(self.stream.encoding))
-            self.stream.flush()
+            with waiting():  # for who reads
+                try:
+                    self.stream.write(text)
+                except UnicodeEncodeError:  # what the user's locale cannot show
+                    self.stream.write(
+                        text.encode(self.stream.encoding, "backslashreplace").decode(self.stream.encoding)
+                    )
+                self.stream.flush()
         except OSError as err:
             if not isinstance(err, BrokenPipeError):
                 self.lost = err

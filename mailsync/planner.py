@@ -121,7 +121,9 @@ class Planner:
                 if unwanted:
                     left_out[boxname] = unwanted
                 else:
-                    todo[boxname] = self._surely_on(boxname, on, contents, asked)
+                    on = self._surely_on(boxname, on, contents, asked)
+                    self._check_name(boxname, on, memory)
+                    todo[boxname] = on
             except BadName as err:
                 failed[boxname] = Failure(boxname, str(err))
             except BoxError as err:
@@ -282,6 +284,17 @@ class Planner:
             if failure:
                 raise BoxError(f"on store {self.stores[side].name}: {failure.why}", failure.hint)
         return on
+
+    def _check_name(self, boxname: Boxname, on: frozenset[Side], memory: Memory) -> None:
+        """BoxError if it is not there because it is looked for under another name than in the last run."""
+        for side in Side if memory.get(boxname) else ():
+            store = self.stores[side]
+            if side not in on and not self.record.is_called(boxname, side, store.mailbox(boxname)):
+                raise BoxError(
+                    f"on store {store.name}: in the last run it was another mailbox than {store.mailbox(boxname)},"
+                    " which is not there",
+                    "Has its prefix changed, or what the server says of it (NAMESPACE)? A pat and a prefix say it.",
+                )
 
     def _box(
         self,

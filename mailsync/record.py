@@ -1,23 +1,23 @@
 """What each side held when the memory was saved. May be deleted at any time: it never is the memory.
 
-It answers three questions. Was this uid there when the memory was saved? (If not, it is another message under a known
-id.) Is this mailbox the one that was seen last time? What named it then, whatever it was called?
+It answers four questions. Was this uid there when the memory was saved? (If not, it is another message under a known
+id.) Is this mailbox the one that was seen last time? What named it then, whatever it was called? What was it called?
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from .database import Database, raw
 from .digest import blake2b
-from .model import Boxname, Side, Uid
+from .model import Boxname, Mailbox, Side, Uid
 
-VERSION = 3
+VERSION = 4
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS saved (msinfo TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS box
-  (name BLOB, side TEXT, validity TEXT, uids TEXT, identity TEXT, PRIMARY KEY (name, side)) WITHOUT ROWID;
+  (name BLOB, side TEXT, validity TEXT, uids TEXT, identity TEXT, mailbox BLOB, PRIMARY KEY (name, side)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS uid (name BLOB, side TEXT, uid BLOB, PRIMARY KEY (name, side, uid)) WITHOUT ROWID;
 """
 
@@ -60,27 +60,42 @@ class Record(Database):
         row = self.row("SELECT identity FROM box WHERE name=? AND side=?", raw(boxname), side.value)
         return row[0] if row is not None and isinstance(row[0], str) else None
 
+    def is_called(self, boxname: Boxname, side: Side, mailbox: Mailbox) -> bool:
+        """False if its full name was another one last time: a prefix has changed, or what a server says of it."""
+        row = self.row("SELECT mailbox FROM box WHERE name=? AND side=?", raw(boxname), side.value)
+        return row is None or row[0] in (None, raw(mailbox))
+
     def note(
-        self, boxname: Boxname, side: Side, validity: str | None, uids: Iterable[Uid], identity: str | None = None
+        self,
+        boxname: Boxname,
+        side: Side,
+        validity: str | None,
+        uids: Iterable[Uid],
+        identity: str | None = None,
+        mailbox: Mailbox | None = None,
     ) -> None:
         """The uids of the messages that are remembered now. Kept only if `save` follows."""
         now_there = set(map(raw, uids))
         digest = blake2b(b"\0".join(sorted(now_there)), digest_size=16).hexdigest()
         where = (raw(boxname), side.value)
         self._noted.add(where)
-        now = (validity, digest, identity)
-        if self.row("SELECT validity, uids, identity FROM box WHERE name=? AND side=?", *where) == now:
+        now = (validity, digest, identity, None if mailbox is None else raw(mailbox))
+        if self.row("SELECT validity, uids, identity, mailbox FROM box WHERE name=? AND side=?", *where) == now:
             return
         with self.doubted() as db:
-            db.execute("INSERT OR REPLACE INTO box VALUES (?, ?, ?, ?, ?)", (*where, *now))
+            db.execute("INSERT OR REPLACE INTO box VALUES (?, ?, ?, ?, ?, ?)", (*where, *now))
             before = {uid for (uid,) in db.execute("SELECT uid FROM uid WHERE name=? AND side=?", where)}
             gone, new = ([(*where, uid) for uid in uids] for uids in (before - now_there, now_there - before))
             db.executemany("DELETE FROM uid WHERE name=? AND side=? AND uid=?", gone)
             db.executemany("INSERT INTO uid VALUES (?, ?, ?)", new)
 
-    def save(self, msinfo: str) -> None:
-        """Keep what was noted, as the companion of this memory."""
+    def save(self, msinfo: str, boxnames: Collection[Boxname]) -> None:
+        """Keep what was noted, as the companion of this memory, in which these boxes are."""
         with self.doubted() as db:
+            names = set(map(raw, boxnames))
+            gone = [name for name in db.execute("SELECT DISTINCT name FROM box") if name[0] not in names]
+            for table in ("box", "uid") if gone else ():
+                db.executemany(f"DELETE FROM {table} WHERE name=?", gone)
             if not self._fits:  # mailboxes that this run did not look at are known for an older memory only
                 others = set(db.execute("SELECT name, side FROM box")) - self._noted
                 db.executemany("UPDATE box SET uids='' WHERE name=? AND side=?", others)

@@ -91,6 +91,8 @@ def read(path: str) -> Written:
         with open(name, "rb", buffering=0) as file:
             while len(data) <= LARGEST and (chunk := file.read(files.CHUNK)):
                 data += chunk
+                if len(data) > files.CHUNK and not planfile.begins(bytes(data[: files.HEAD])):
+                    raise UsageError(f"{name} is no plan, for it does not begin as one", ANEW)
     except OSError as err:
         raise UsageError(f"{name} cannot be read: {files.why(err)}", ANEW) from err
     if len(data) > LARGEST:

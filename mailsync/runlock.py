@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from .digest import blake2b
-from .directories import directory
+from .directories import directory, make
 from .errors import Locked, MailsyncError
 
 
@@ -20,8 +22,11 @@ def run_lock(channel: str, msinfo: str) -> Iterator[None]:
     """
     path = os.path.join(directory("state"), f"{name_of(channel, msinfo)}.lock")
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True, mode=0o700)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make(os.path.dirname(path))
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EEXIST, "something else has that name")
     except OSError as err:
         raise MailsyncError(
             f"cannot make the lock {path}: {err.strerror}", "Set XDG_STATE_HOME to a directory that can be written."

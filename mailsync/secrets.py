@@ -9,7 +9,7 @@ from _thread import RLock  # threading would cost each run a millisecond
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from . import spec
+from . import spec, stopping
 from .config.values import ChannelConfig, Secret, StoreConfig
 from .drivers.imap.account import QUIET, Tell
 from .errors import LoginError
@@ -191,21 +191,12 @@ class _Outside:
         return found
 
     def _run(self, command: str) -> Secret | str:
-        import subprocess  # few runs need these two
+        from . import external  # few runs need it
 
-        from . import external
-
-        with open(TERMINAL if _has_terminal() else os.devnull, "rb") as stdin:
-            try:
-                words = external.argv(command)
-                done = subprocess.run(words, stdin=stdin, stdout=subprocess.PIPE, timeout=self.patience, check=False)
-            except subprocess.TimeoutExpired:
-                return external.too_long(self.patience)
-            except (OSError, ValueError) as err:
-                return external.why_not_run(err)
-        if done.returncode:
-            return external.how_it_ended(done.returncode)
-        line = done.stdout.partition(b"\n")[0].removesuffix(b"\r")
+        failed, printed = external.output(command, TERMINAL if _has_terminal() else "", self.patience)
+        if failed:
+            return failed
+        line = printed.partition(b"\n")[0].removesuffix(b"\r")
         if not line.strip():
             return "printed nothing"
         try:
@@ -287,28 +278,18 @@ class _Outside:
 
 def _typed(prompt: str, what: str, owner: str, *, echo: bool) -> str:
     """What the user types on the terminal, wherever the standard streams lead. LoginError for nothing."""
-    import getpass  # with termios
+    from . import terminal
 
-    try:
-        if echo:
-            with open(TERMINAL, "r+b", buffering=0) as terminal:
-                terminal.write(prompt.encode())
-                text = terminal.readline().decode(errors="replace").rstrip("\r\n")
-        else:
-            text = getpass.getpass(prompt)
-    except EOFError:
-        text = ""
+    text = terminal.typed(TERMINAL, prompt, echo=echo)
     if not text:
         raise LoginError(f"{owner}: no {what} was given", WAYS if what == "password" else "")
     return text
 
 
 def _has_terminal() -> bool:
-    try:
-        os.close(os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True
+    from . import terminal
+
+    return terminal.is_there(TERMINAL)
 
 
 def _of_keyring(owner: str, host: str, user: str) -> Secret | None:
@@ -320,7 +301,8 @@ def _of_keyring(owner: str, host: str, user: str) -> Secret | None:
             f"{owner}: 'keyring yes' needs the library keyring", "Run: pip install mailsync[keyring]"
         ) from err
     try:
-        found: str | None = keyring.get_password(f"mailsync:{host}", user)
+        with stopping.waiting():  # it may ask for a password of its own
+            found: str | None = keyring.get_password(f"mailsync:{host}", user)
     except keyring.errors.KeyringError as err:
         raise LoginError(f"{owner}: the keyring cannot be read: {type(err).__name__}", WAYS) from err
     return Secret(found) if found else None

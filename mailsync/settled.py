@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from . import __version__
-from .directories import directory, put
+from .directories import directory, get, put
 from .unchanged import State, state_like
 
 FORMAT = 1
@@ -49,8 +49,7 @@ class Settled:
         if self._closer:
             return None
         try:
-            with open(self._path, encoding="ascii") as file:
-                found = json.load(file)
+            found = json.loads(get(self._path))
             fits = found["key"] == self._key and time.time() < found["until"]
             if fits and all(_as_json(state_like(path, was)) == was for path, was in found["paths"].items()):
                 return Stamp(found["servers"], found["told"], found["hooks"])

@@ -73,8 +73,6 @@ class Several:
         # An unknown box has no weight, but is no success either.
         code = 128 + self._signum if self._signum else worst(codes) or max(codes)
         self._report.ended(self._ended, code)
-        if self._signum == signal.SIGINT:
-            raise KeyboardInterrupt
         if self._signum:
             raise Stopped(self._signum)
         return code
@@ -113,7 +111,7 @@ class Several:
     def _signalled(self, signum: int, frame: FrameType | None) -> None:
         """At once: what the channels say may come faster than it can be told."""
         self._stop(signum)
-        if self._turns.asking:
+        if stopping.waits():
             raise Stopped(signum)  # nobody waits for an answer any more
 
     def _stop(self, signum: int) -> None:

@@ -104,6 +104,7 @@ _GONE: Mapping[str, str] = {
 }
 _EXCLUDE = (("ssl", "tls"), ("tls", "notls"), ("validate-cert", "novalidate-cert"))
 
+LONGEST_HOST = 255  # RFC 1035, 2.3.4
 _HOST = re.compile(r"[\w.-]+|\[(?:[0-9.]+|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?)\]")
 _PORT = re.compile(r":([0-9]*)(?=[/:}]|\Z)")
 _SWITCH = re.compile(r'/([^/:="}]*)(?:=("(?:[^"\\]|\\.)*"(?=[/:}]|\Z)|(?!")[^/:}]*))?', re.DOTALL)
@@ -151,6 +152,8 @@ def _braces(text: str) -> _Braces:
     host = _HOST.match(text, 1)
     if not host:
         raise SpecError(f"found {_next(text, 1)}, expected the name or [address] of a server", 1)
+    if len(host[0]) > LONGEST_HOST:
+        raise SpecError(f"found {quoted(host[0])}, expected a server whose name is shorter", 1)
     braces = _Braces(host[0].strip("[]"))
     at = host.end()
     while not text.startswith("}", at):

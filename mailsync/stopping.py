@@ -1,6 +1,8 @@
-"""Stop a thread as a signal stops the main one: where it waits or looks next, it is told to end.
+"""Stop a thread when a signal has come: where it waits or looks next, it is told to end.
 
-Signals reach the main thread only, which passes them on. In a thread without a `Stop` all this only polls and sleeps.
+Nowhere else: an exception between any two lines would leave half of something behind, or be lost where Python drops
+what is raised while it frees an object. Signals reach the main thread only, which passes them on. In a thread without
+a `Stop` all this only polls and sleeps.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import signal
 import time
 from _thread import RLock, get_ident  # threading would cost each run a millisecond
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 TYPE_CHECKING = False  # as in cli
 if TYPE_CHECKING:
     import socket
+    from typing import IO
 
 _stops: dict[int, Stop] = {}  # by thread
 
@@ -34,9 +37,12 @@ class Stop:
 
     def __init__(self) -> None:
         self._signum = 0
+        self._told = False
+        self.waits = False  # for what no bell wakes
         self._lock = RLock()
         self._others: list[Stop] = []  # are told, too
         self.bell, self._rope = os.pipe()  # what is waiting wakes up
+        os.set_blocking(self.bell, False)
 
     def now(self, signum: int) -> None:
         """From any thread."""
@@ -47,6 +53,13 @@ class Stop:
             others = list(self._others)
         for other in others:
             other.now(signum)
+
+    def interrupt(self, signum: int, frame: FrameType | None = None) -> None:
+        """From a signal handler in its own thread: a second signal does not wait for anything."""
+        at_once, self._told = self.waits or self._told, True
+        self.now(signum)
+        if at_once:
+            self.check()
 
     def follow(self, other: Stop) -> None:
         with self._lock:
@@ -60,7 +73,8 @@ class Stop:
         with self._lock:
             signum, self._signum = self._signum, 0
             if signum:
-                os.read(self.bell, 1)
+                with suppress(BlockingIOError):
+                    os.read(self.bell, 64)
         if signum:
             raise Stopped(signum)
 
@@ -110,11 +124,15 @@ def undisturbed() -> Iterator[None]:
 @contextmanager
 def stopped_by(stop: Stop) -> Iterator[None]:
     """For this thread."""
+    before = _stops.get(get_ident())
     _stops[get_ident()] = stop
     try:
         yield
     finally:
-        del _stops[get_ident()]
+        if before is None:
+            del _stops[get_ident()]
+        else:
+            _stops[get_ident()] = before
 
 
 @contextmanager
@@ -131,13 +149,34 @@ def along(other: Stop) -> Iterator[None]:
         stop.leave(other)
 
 
+@contextmanager
+def waiting() -> Iterator[None]:
+    """For what no bell wakes, such as who types an answer: in the main thread a signal ends it at once."""
+    stop = _stops.get(get_ident())
+    if stop is None:
+        yield
+        return
+    before, stop.waits = stop.waits, True
+    try:
+        stop.check()
+        yield
+    finally:
+        stop.waits = before
+
+
+def waits() -> bool:
+    """Whether this thread is in such a wait."""
+    stop = _stops.get(get_ident())
+    return stop is not None and stop.waits
+
+
 def check() -> None:
     """Stopped, if this thread is to end."""
     if stop := _stops.get(get_ident()):
         stop.check()
 
 
-def poll(sock: socket.socket, events: int, seconds: float) -> int:
+def poll(sock: socket.socket | IO[bytes], events: int, seconds: float) -> int:
     """Which of these events, or what fault, has come; 0 after so many seconds without any. Stopped as in `check`."""
     waiting = select.poll()
     waiting.register(sock, events)

@@ -63,7 +63,9 @@ class Store:
         strays: set[Boxname] = set()
         unwanted: dict[Boxname, str] = {}
         nameless: dict[Mailbox, Failure] = {}
-        for info in self.driver.boxes(self.texts):
+        infos = self.driver.boxes(self.texts)
+        self._forget_others(infos)
+        for info in infos:
             try:
                 boxname = self.names.boxname(info.mailbox)
             except NoPartner as err:
@@ -82,6 +84,12 @@ class Store:
             else:
                 boxes[boxname] = info
         return Contents(boxes, failed, frozenset(strays), unwanted, nameless)
+
+    def _forget_others(self, infos: Sequence[BoxInfo]) -> None:
+        """What is known of mailboxes that would be listed if they were there. Below what cannot be seen, any may be."""
+        if self.cache and not any(info.failure for info in infos):
+            names = {info.mailbox for info in infos}
+            self.cache.forget(lambda mailbox: mailbox not in names and self.patterns.matches(mailbox))
 
     def told(self, contents: Contents) -> str:
         """What was found, for -d."""

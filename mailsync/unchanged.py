@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -34,8 +35,10 @@ def deep_state(path: str) -> State | None:
         for entry in entries:
             try:
                 youngest = max(youngest, entry.stat().st_ctime_ns)
-            except FileNotFoundError:  # renamed just now; or a link to nowhere, which is no mail
-                continue
+            except OSError as err:
+                if err.errno not in (errno.ENOENT, errno.ELOOP):
+                    raise
+                continue  # renamed just now; or a link to nowhere or in circles, which is no mail
     return *found, youngest
 
 

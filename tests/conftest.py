@@ -85,7 +85,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
     outcome = yield
     report = outcome.get_result()
-    report.user_properties.extend(("tried", mark.args[0]) for mark in item.iter_markers("tried"))
+    if mark := item.get_closest_marker("tried"):  # a test may be another thing than the rest of its module
+        report.user_properties.append(("tried", mark.args[0]))
     if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--no-skips"):
         report.outcome = "failed"
         report.longrepr = f"skipped, but CI skips nothing: {report.longrepr}"
@@ -103,6 +104,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.chdir(path)
     return path
+
+
+@pytest.fixture
+def place(home: Path) -> Iterator[Path]:
+    """For thousands of homes: an empty directory in memory, where that can be."""
+    from .test_files import fast_directory
+
+    with fast_directory() as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

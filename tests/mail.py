@@ -6,6 +6,7 @@ import ctypes
 import io
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from mailsync.drivers.local import LocalStore
 from mailsync.drivers.memory import Bytes
 from mailsync.identity import examine, identify
 from mailsync.model import NONE, Digest, Entry, Failure, Flags, Listing, Mailbox, Message, MessageId, Token, Uid
+from mailsync.unchanged import TICK, is_past
 
 MSGID = identify("msgid")
 NEW_YEAR = 1704067200  # 2024, as UTC
@@ -222,6 +224,37 @@ def run_apart(home: Path, *args: str, before: Callable[[], None] | None = None) 
     return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
 
+MOST_MEMORY, MOST_SECONDS = 200_000, 10  # kB; of the processor: the clock would count what else the machine does
+# Not ru_maxrss: that begins with the size of the process that starts this one.
+_MEASURED = """
+import re, runpy, sys
+sys.argv[0] = "mailsync"
+try:
+    runpy.run_module("mailsync", run_name="__main__")
+finally:
+    print("\\n" + re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1], file=sys.stderr)
+"""
+
+
+def run_within_bounds(home: Path, *args: str, stdin: bytes = b"") -> Ran:
+    """mailsync in a process that may take little memory and time; it fails without a traceback, if at all."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, *args],
+        env={**os.environ, "HOME": str(home)},
+        cwd=home,
+        input=stdin,
+        capture_output=True,
+        timeout=100,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS + 1)),
+    )
+    assert done.returncode >= 0, f"ended by signal {-done.returncode}"  # SIGXCPU: too long
+    err, _, memory = done.stderr.decode(errors="replace").removesuffix("\n").rpartition("\n")
+    assert "Traceback" not in err, err
+    assert "a bug in mailsync" not in err, err
+    assert int(memory) < MOST_MEMORY
+    return Ran(done.returncode, done.stdout.decode(errors="replace"), err)
+
+
 def within(seconds: float, is_so: Callable[[], bool]) -> bool:
     """Whether that comes true in this time: of what a peer does when we are done already."""
     until = time.monotonic() + seconds
@@ -279,6 +312,13 @@ def ordinary_rights() -> Iterator[None]:
 
 def forget_cache(home: Path) -> None:
     shutil.rmtree(home / ".cache", ignore_errors=True)
+
+
+def pause() -> None:
+    """Until a change from now on would show: the clock of a file system moves in steps."""
+    since = time.time_ns()
+    while not is_past(since):
+        time.sleep(TICK / 4)
 
 
 def resting(box: Local) -> Token:

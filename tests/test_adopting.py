@@ -137,7 +137,7 @@ def adopted(home: Path, *accounts: Account, options: Sequence[str] = ()) -> Adop
 
 def bodies(lines: Iterable[bytes]) -> Counter[int]:
     found = (BODIES.search(line) for line in lines)
-    return Counter(uid for one in found if one for uid in sets.parse(one[1]))
+    return Counter(uid for one in found if one for uid in sets.parse(one[1], most=10**6))
 
 
 def held(mails: Mapping[str, Iterable[Mail]]) -> Mapping[str, int]:

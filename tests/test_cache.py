@@ -129,6 +129,32 @@ def test_little_is_written_of_what_stays_as_it_was(tmp_path: Path) -> None:
         assert db.total_changes - before < 20
 
 
+def test_nothing_is_written_of_a_listing_that_was_known(tmp_path: Path) -> None:
+    kept(tmp_path, numbered(*range(100)))
+    with Cache(tmp_path / "cache", "r") as cache, cache.doubted() as db:
+        before = db.total_changes
+        found = cache.known(BOX)
+        assert found
+        cache.keep(replace(found, holds=Holds(frozenset({SEEN}))))
+
+        assert before == db.total_changes
+        cache.known(BOX)
+        cache.keep(replace(found, entries=list(found.entries), token=Token("another")))
+        assert before < db.total_changes
+
+
+def test_mailbox_that_is_gone_is_known_no_more(tmp_path: Path) -> None:
+    """What is known of all mailboxes that ever were stayed for ever."""
+    kept(tmp_path, numbered(1), replace(numbered(2), mailbox=Mailbox("other")))
+
+    with Cache(tmp_path / "cache", "r") as cache:
+        cache.forget(lambda mailbox: mailbox != BOX)
+
+    with Cache(tmp_path / "cache", "r") as cache:
+        assert [(1,)] == cache.rows("SELECT COUNT(*) FROM message")
+        assert (numbered(1), None) == (cache.known(BOX), cache.known(Mailbox("other")))
+
+
 # ---- damage ----------------------------------------------------------------------------------------------------------
 
 

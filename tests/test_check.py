@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -411,8 +412,7 @@ def test_message_that_is_not_the_same_on_both_sides_is_told_with_full(synced: Pa
     assert [] == check("mail")
     ran = run("--check", "--full", "mail")
     assert 1 == ran.code
-    assert "box: 1 message with the same id differs between md and old\n  Mon" in ran.out.replace("Wed", "Mon")
-    assert "mail 1" in ran.out
+    assert re.search("box: 1 message with the same id differs between md and old\n  .* mail 1 +\n", ran.out)
 
 
 def test_members_of_one_id_are_compared_by_what_they_contain(mails: Path) -> None:

@@ -19,6 +19,8 @@ from mailsync.config import ChannelConfig, Config, Deletion, MaxDelete, Secret, 
 from mailsync.errors import ConfigError
 from mailsync.model import Duplicates, Side
 
+from .tried import SECRETS
+
 EXAMPLE = Path(__file__).parent.parent / "examples" / "mailsync.conf"
 SECRET = "store a {\n\tserver {h/user=u}\n\tpasswd hunter2\n}\n"
 
@@ -116,7 +118,28 @@ def test_the_command_of_the_refusal_helps(tmp_path: Path) -> None:
 
 
 def test_file_without_password_may_be_read_by_all(tmp_path: Path) -> None:
-    assert ["a"] == list(files.load(write(tmp_path / "c", "store a { }", 0o666)).stores)
+    assert ["a"] == list(files.load(write(tmp_path / "c", "store a { }", 0o664)).stores)
+
+
+@SECRETS
+@pytest.mark.parametrize("mode", [0o602, 0o646, 0o666])
+def test_file_that_anybody_can_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    """Its commands are run as the user, whether it holds a password or not."""
+    path = write(tmp_path / "c", "store a { }", mode)
+    with pytest.raises(ConfigError) as caught:
+        files.load(path)
+
+    assert f"{path}: anybody can write to it, and its commands are run as you (mode 0{mode:o})" == str(caught.value)
+    assert f"Run: chmod o-w {path}" == caught.value.hint
+
+
+@SECRETS
+def test_link_to_a_password_is_looked_through(tmp_path: Path) -> None:
+    """A link has no mode of its own."""
+    os.symlink(write(tmp_path / "c", SECRET, 0o644), tmp_path / "link")
+
+    with pytest.raises(ConfigError, match="others can read or write it"):
+        files.load(str(tmp_path / "link"))
 
 
 def test_command_that_gives_a_password_is_no_secret(tmp_path: Path) -> None:
@@ -160,7 +183,7 @@ def test_huge_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         files.load(path)
 
-    assert f"{path}: more than 10,000,000 bytes, expected a configuration file" == str(caught.value)
+    assert f"{path}: more than 500,000 bytes, expected a configuration file" == str(caught.value)
 
 
 def test_bytes_that_are_no_utf8_come_through(tmp_path: Path) -> None:

@@ -116,8 +116,11 @@ def test_head_ends_at_the_first_blank_line(opened: Opener, data: bytes, head: by
     assert head == read_head(opened(data))
 
 
-def test_head_without_end_is_bounded(opened: Opener) -> None:
-    assert files.LONGEST_HEAD == len(read_head(opened(b"x" * (files.LONGEST_HEAD + 9))))
+def test_of_a_head_without_end_only_what_tells_the_message_is_kept(opened: Opener) -> None:
+    junk = b"x" * (files.LONGEST_HEAD + 9)
+
+    assert b"" == read_head(opened(junk))
+    assert b"message-id: <a>\n" == read_head(opened(b"X: " + junk + b"\nMessage-ID: <a>\nX-Y: z\n\nTo: b\n"))
 
 
 def test_fifo_is_refused_and_never_waited_for(tmp_path: Path) -> None:

@@ -990,6 +990,7 @@ def test_client_certificate_that_is_missing_ends_it(authority: Authority) -> Non
 @pytest.mark.parametrize("setting", ["ca", "cert"])
 def test_file_that_is_no_pem_is_named(tmp_path: Path, setting: str) -> None:
     (tmp_path / "bad.pem").write_text("no certificate\n")
+    (tmp_path / "bad.pem").chmod(0o600)
     for name, why in (("bad.pem", "PEM"), ("missing.pem", "No such file")):
         err, _ = refused(answering(LOGIN_OK), None, "/ssl", **{setting: str(tmp_path / name)})
 

@@ -5,10 +5,7 @@ However often that happens, the next run leaves both stores equal: nothing is lo
 
 from __future__ import annotations
 
-import shutil
-from collections import Counter
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,15 +16,13 @@ from mailsync.drivers.imap import reach
 from mailsync.drivers.imap.account import Account
 from mailsync.drivers.imap.dial import Client, dial
 
-from .mail import Ran, configure, forget_cache, maildir, message, run, run_apart
-from .servers import Login, Server, server
-from .servers.proxy import Proxy
+from .mail import maildir, message
+from .servers import server
+from .stage import AWAY, Stage, World, add, build, find, hurry
 from .tried import NETWORK
 
 pytestmark = NETWORK
 
-Mail = tuple[bytes, str]  # content, and the letters of its flags
-AWAY = 6  # the exit code of a run whose server is not there any more
 ROUNDS = 4  # connections that break one after another
 NOBODY = 1  # a port on which nobody listens
 TORTURE = pytest.mark.torture
@@ -67,139 +62,16 @@ ODD = [
 ]
 
 
-def add(box: Path, prefix: str, raws: list[bytes]) -> None:
-    """Every second one was seen."""
-    for part in ("cur", "new", "tmp"):
-        (box / part).mkdir(parents=True, exist_ok=True)
-    for n, raw in enumerate(raws):
-        (box / "cur" / f"{1_750_000_000 + n}.{prefix}{n}.x:2,{'S' * (n % 2)}").write_bytes(raw)
-
-
-def find(box: Path, name: str) -> Path:
-    return next(file for file in (box / "cur").iterdir() if f"Message-ID: <{name}@x>".encode() in file.read_bytes())
-
-
-def contents(root: Path) -> dict[str, list[Mail]]:
-    """All mail of a tree of Maildirs, without any driver."""
-    found = {}
-    for cur in root.rglob("cur"):
-        files = [file for part in ("cur", "new") for file in (cur.parent / part).iterdir()]
-        name = str(cur.parent.relative_to(root)).replace(".", "INBOX")
-        found[name] = sorted((file.read_bytes(), file.name.partition(":2,")[2]) for file in files)
-    return found
-
-
-# ---- a world that can be made again ----------------------------------------------------------------------------------
-
-
-@dataclass
-class Stage:
-    """Two stores, synced once and then changed; to be copied for each test, and what a run makes of them."""
-
-    home: Path
-    mail: Path  # of the server
-    expected: dict[str, list[Mail]]
-    sent: int = 0  # bytes that such a run brings to the client
-    received: int = 0
-
-    def bytes(self, direction: str) -> int:
-        return self.sent if direction == "to_client" else self.received
-
-
-@dataclass
-class World:
-    """A home and an account on Dovecot."""
-
-    home: Path
-    server: Server
-    login: Login
-
-    @property
-    def far(self) -> Path:
-        found = self.server.maildir(self.login)
-        assert found
-        return found
-
-    @property
-    def near(self) -> Path:
-        return self.home / "Mail"
-
-    def take(self, home: Path, mail: Path) -> None:
-        shutil.copytree(home, self.home, dirs_exist_ok=True)
-        shutil.copytree(mail, self.far)
-        self.server.give(self.login, self.far)
-
-    def point_to(self, port: int) -> None:
-        """The next run connects there."""
-        configure(
-            self.home,
-            "store near { pat Mail/* prefix Mail/ format maildir fsync no }\n"
-            f"store far {{ server {{localhost:{port}/user={self.login.user}/notls}} passwd secret timeout 10 }}\n"
-            "channel c near far { msinfo .msinfo duplicates keep }\n",  # what is doubled stays so
-        )
-
-    def move_to(self, server: Server, stage: Stage) -> None:
-        self.server, self.login = server, server.new_login()
-        self.take(stage.home, stage.mail)
-
-    def broken_run(self, *faults: dict[str, Any], codes: tuple[int, ...]) -> None:
-        """One through proxies, each behind the one before it and with a fault of its own."""
-        with ExitStack() as stack:
-            port = self.server.port
-            for fault in faults:
-                port = stack.enter_context(Proxy(port, **fault)).port
-            self.point_to(port)
-            broken = run("c")
-        assert broken.code in codes, broken
-
-    def check(self, stage: Stage) -> None:
-        """After a run without faults both stores are as if nothing had happened, and nothing is left to do."""
-        self.point_to(self.server.port)
-        after = run("c")
-        here, there = self.contents()
-
-        assert 0 == after.code, after
-        assert stage.expected == here, difference(stage.expected, here)
-        assert stage.expected == there, difference(stage.expected, there)
-        forget_cache(self.home)
-        assert [] == run("-s", "--json", "c").steps
-
-    def contents(self) -> tuple[dict[str, list[Mail]], dict[str, list[Mail]]]:
-        return contents(self.near), contents(self.far)
-
-
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    directory = tmp_path_factory.mktemp("stage")
-    dovecot = server("dovecot")
-    first = World(directory / "first", dovecot, dovecot.new_login())
-    plant(first.near, first.far)
-    dovecot.give(first.login, first.far)
-    first.point_to(dovecot.port)
-    assert (0, "") == _outcome(run_apart(first.home, "c"))
-    change(first.near, first.far)
-    found = Stage(first.home, directory / "mail", {})
-    shutil.copytree(first.far, found.mail)
-    second = World(directory / "second", dovecot, dovecot.new_login())
-    second.take(found.home, found.mail)
-    with Proxy(dovecot.port) as proxy:
-        second.point_to(proxy.port)
-        assert (0, "") == _outcome(run_apart(second.home, "c"))
-        found.sent, found.received = proxy.sent, proxy.received
-    here, found.expected = second.contents()
-    assert here == found.expected
-    return found
-
-
-def _outcome(ran: Ran) -> tuple[int, str]:
-    return ran.code, ran.err
+    return build(tmp_path_factory.mktemp("stage"), server("dovecot"), plant, change)
 
 
 @pytest.fixture
 def world(home: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> World:
     """As the stage; what is waited for before a further try is short, the number of tries is not."""
-    monkeypatch.setattr(reach, "WAITS", (0.02,) * len(reach.WAITS))
     dovecot = server("dovecot")
+    hurry(monkeypatch, dovecot)
     found = World(home, dovecot, dovecot.new_login())
     found.take(stage.home, stage.mail)
     return found
@@ -208,12 +80,6 @@ def world(home: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> World:
 def check(world: World, stage: Stage, *faults: dict[str, Any], codes: tuple[int, ...] = (0,)) -> None:
     world.broken_run(*faults, codes=codes)
     world.check(stage)
-
-
-def difference(expected: dict[str, list[Mail]], found: dict[str, list[Mail]]) -> list[object]:
-    """For whoever reads a failure: how many there are too many, or too few."""
-    wanted, got = (Counter((box, *mail) for box in mails for mail in mails[box]) for mails in (expected, found))
-    return [(got[one] - wanted[one], one[0], one[1][:200], one[2]) for one in wanted | got if got[one] != wanted[one]]
 
 
 # ---- what is there without faults ------------------------------------------------------------------------------------

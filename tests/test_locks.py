@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +15,8 @@ import pytest
 from mailsync.drivers import dotlocks
 from mailsync.drivers.locks import locked
 from mailsync.errors import BoxError
+
+from .tried import OTHERS
 
 LOCKF = "import fcntl,sys; f=open(sys.argv[1],'r+b'); fcntl.lockf(f,fcntl.{}); print('ready',flush=True); input()"
 OURS = (
@@ -282,3 +284,88 @@ def test_processes_that_replace_the_file_lose_no_change(mbox: Path) -> None:
 
     assert [0, 0, 0] == [process.returncode for process in processes]
     assert "120" == mbox.read_text()
+
+
+# ---- as other programs lock ------------------------------------------------------------------------------------------
+
+
+def by(convention: str, then: str, *, blocks: bool = True) -> str:
+    """A program that takes the locks of a convention, in its order, and tells whether it has them."""
+    how = "0" if blocks else "fcntl.LOCK_NB"
+    takes = {
+        "dotlock": "os.close(os.open(path + '.lock', os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o444))",
+        "fcntl": f"fcntl.lockf(file, fcntl.LOCK_EX | {how})",
+        "flock": f"fcntl.flock(file, fcntl.LOCK_EX | {how})",
+    }
+    steps = "\n    ".join(takes[step] for step in convention.split())
+    return (
+        "import fcntl, os, sys\npath = sys.argv[1]\nfile = open(path, 'r+b')\n"
+        f"try:\n    {steps}\nexcept OSError:\n    print('busy', flush=True); sys.exit()\n{then}\n"
+    )
+
+
+WAIT = "print('ready', flush=True); input()"
+# procmail and Postfix; mutt and Dovecot, as Debian has them; lockfile(1) in a script; programs of BSD
+CONVENTIONS = ["dotlock fcntl", "fcntl dotlock", "dotlock", "fcntl", "flock", "flock dotlock"]
+
+
+@OTHERS
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_what_others_lock_is_neither_read_nor_written(
+    mbox: Path, convention: str, record_property: Callable[[str, object], None]
+) -> None:
+    with held(by(convention, WAIT), mbox):
+        for write in (False, True):
+            with pytest.raises(BoxError, match="box is locked"), locked(str(mbox), write=write, wait=0.05):
+                pass
+    record_property("points", 2)
+
+
+@OTHERS
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_what_is_written_is_locked_for_others(mbox: Path, convention: str) -> None:
+    with locked(str(mbox), write=True), python(by(convention, "print('ready')", blocks=False), mbox) as process:
+        assert b"busy\n" == process.communicate()[0]
+
+    with python(by(convention, "print('ready')", blocks=False), mbox) as process:
+        assert b"ready\n" == process.communicate()[0]
+
+
+@OTHERS
+@pytest.mark.parametrize("convention", [each for each in CONVENTIONS if each != "dotlock"])
+def test_what_is_read_is_locked_for_others_that_write(mbox: Path, convention: str) -> None:
+    """But for those who know nothing but dotlocks: whoever only reads writes nothing."""
+    with locked(str(mbox), write=False), python(by(convention, "print('ready')", blocks=False), mbox) as process:
+        assert b"busy\n" == process.communicate()[0]
+
+
+@OTHERS
+def test_mbox_that_was_replaced_is_locked_under_its_new_file(mbox: Path) -> None:
+    with locked(str(mbox), write=True) as lock:
+        new = mbox.with_name("new")
+        lock.replace(os.open(new, os.O_RDWR | os.O_CREAT), str(new))
+        for convention in CONVENTIONS:
+            with python(by(convention, "print('ready')", blocks=False), mbox) as process:
+                assert b"busy\n" == process.communicate()[0], convention
+
+
+def test_reader_does_not_wait_for_the_lock_of_who_is_dead(mbox: Path) -> None:
+    lock = mbox.parent / "box.lock"
+    lock.write_text(f"{dead_pid()}:{os.uname().nodename}\n")
+    read(mbox)
+    lock.write_text("0")
+    aged(lock, 400)
+    read(mbox)
+
+    assert "0" == lock.read_text()
+
+
+@OTHERS
+def test_flock_of_our_own_that_comes_back_over_a_network_is_no_obstacle(
+    mbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS makes a record lock of it, which is in the way of ours."""
+    with held(by("flock", WAIT), mbox):
+        monkeypatch.setattr("mailsync.drivers.locks._REMOTE", ("",))
+        with locked(str(mbox), write=True, wait=0.05):
+            pass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from mailsync.model import (
     BoxInfo,
     Boxname,
     BoxPolicy,
+    Duplicates,
     Entry,
     Failure,
     FlagChange,
@@ -48,7 +51,7 @@ from mailsync.report import Summary
 from mailsync.report.results import BoxResult
 
 from .mail import MSGID
-from .test_laws import FREELY, SCENARIOS, Laws, Scenario, told
+from .test_laws import BY_DIGEST, FREELY, SCENARIOS, Laws, Scenario, told
 from .test_laws_wide import WIDE_SCENARIOS, WideLaws, WideScenario
 from .world import Cut, Mail, Silent, Switch, World, closed_caches
 
@@ -66,6 +69,8 @@ class Line:
     passed: list[Point] | None = None  # None: not armed
     broken: int = 0
     last: Point | None = None  # where it broke
+    late: int = 0  # what was not done when it broke is done so many points later; 0: never
+    undone: list[Callable[[], Iterable[object]]] = field(default_factory=list)
 
     def arm(self) -> None:
         self.passed = []
@@ -80,6 +85,15 @@ class Line:
                 self.broken += 1
                 self.last = self.passed[-1]
                 raise Lost(f"broken at {point}")
+            if self.undone:
+                self.late -= 1
+                if self.late == 0:
+                    self.end()
+
+    def end(self) -> None:
+        """Do what was not done."""
+        while self.undone:
+            list(self.undone.pop(0)())
 
 
 @dataclass
@@ -148,7 +162,7 @@ class FarBox:
         for batch in [list(messages)] if self.line.ahead else ([message] for message in messages):
             answers: list[Appended | Failure] = []
             for message in batch:
-                self.passes("append")
+                self.passes("append", partial(self.box.append, [message]))
                 answers += self.box.append([message])
             for answer in answers:
                 self.passes("append")
@@ -175,7 +189,7 @@ class FarBox:
         assert isinstance(self.box, Transfers)
         assert isinstance(to, FarBox)
         for uid in uids:
-            self.passes("copy")
+            self.passes("copy", partial(self.box.copy, [uid], to.box))
             [answer] = self.box.copy([uid], to.box)
             self.passes("copy")
             yield answer
@@ -189,13 +203,16 @@ class FarBox:
             self.passes("move")
             yield answer
 
-    def passes(self, what: str) -> None:
+    def passes(self, what: str, act: Callable[[], Iterable[object]] | None = None) -> None:
+        """`act`: what the server does now, or late."""
         if self.dead:
             raise Lost("broken before")
         try:
             self.line(what, self.side)
         except Lost:
             self.dead = True
+            if act and self.line.late:
+                self.line.undone.append(act)
             raise
 
 
@@ -292,6 +309,24 @@ class LostLaws(Laws):
         self.check_nothing_lost(before)
         self.sync()
 
+    def sync_with_a_late_end(self, n: int, after: int, rule: Duplicates) -> bool:
+        """What was sent again is there once, though the server did it both times. True if it did."""
+        line = self.far.line
+        line.late = after
+        planned = self.far.sync(replace(FREELY, duplicates=rule, simulate=True)).numbers()
+        before = {side: self.by_content(side) for side in Side}
+        groups = {where for where in ALL_PLACES if self.is_group(where[0], BY_DIGEST[where[1]].id)}
+        with self.breaking({n}, ahead=False):
+            self.world.sync(replace(FREELY, duplicates=rule))
+        came_late = bool(line.broken) and not line.undone and line.late == 0
+        line.end()
+        line.late = 0
+        for side in Side if came_late else ():
+            doubled = self.by_content(side) - before[side] - Counter(set(self.by_content(side)))
+            assert not set(doubled) - groups, f"doubled on {side}"
+        assert not came_late or planned == self.far.last.numbers()
+        return came_late
+
     @contextmanager
     def breaking(self, at: set[int], *, ahead: bool, heals: bool = True) -> Iterator[None]:
         line = self.far.line
@@ -324,6 +359,19 @@ def test_one_run_is_enough_wherever_the_connection_breaks(scenario: Scenario, ah
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_laws_hold_wherever_the_connection_breaks_twice(scenario: Scenario, gap: int, ahead: bool, heals: bool) -> None:
     check_break_points(scenario, lambda laws, n: laws.sync_with_losses(at={n, n + gap}, ahead=ahead, heals=heals))
+
+
+ALL_PLACES = [(box, digest) for box in ("x", "y") for digest in BY_DIGEST]
+
+
+@pytest.mark.parametrize("rule", [Duplicates.IDENTICAL, Duplicates.KEEP], ids=lambda rule: rule.value)
+@pytest.mark.parametrize("after", [1, 2, 3, 5])
+def test_what_a_server_does_late_is_not_there_twice(after: int, rule: Duplicates) -> None:
+    """An APPEND or COPY that is carried out when it has been looked for, and is or was sent again."""
+    late: list[bool] = []
+    for scenario in SCENARIOS:
+        check_break_points(scenario, lambda laws, n: late.append(laws.sync_with_a_late_end(n, after, rule)))
+    assert any(late)
 
 
 def check_break_points(scenario: Scenario, sync: Callable[[LostLaws, int], None]) -> None:

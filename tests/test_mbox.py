@@ -1102,3 +1102,30 @@ def test_original_reads_on_after_we_have_changed_its_file(home: Path) -> None:
     lines = [line.split()[3] for line in original(home, "-m", "b").splitlines() if line.startswith("Mon")]
     assert ["1", "3", "4"] == lines
     assert "FOLDER" not in original(home, "-m", "b")
+
+
+# ---- cut short by who ignores locks ----------------------------------------------------------------------------------
+
+
+def test_mbox_that_is_cut_short_while_it_is_read_spoils_no_more_than_what_is_gone(tmp_path: Path) -> None:
+    """It was a map of memory: the whole process ended with a bus error."""
+    box = box_at(tmp_path / "box")
+    box.create()
+    uids = [uid_of(answer) for answer in append(box, *(mail(n, "x" * 1_000_000 + "\n") for n in range(3)))]
+    with box.open(write=False) as opened:
+        answers = iter(opened.fetch(uids))
+        whole = next(answers)
+        assert isinstance(whole, Message)
+        length = len(b"".join(whole.body.chunks(wire=False)))
+        half = next(answers)
+        assert isinstance(half, Message)
+        os.truncate(tmp_path / "box", 1_500_000)
+        with pytest.raises(FileError, match="shorter"):
+            list(half.body.chunks(wire=False))
+
+    with box.open(write=True) as opened:
+        os.truncate(tmp_path / "box", 100)
+        left = list(opened.fetch(uids))
+
+    assert length > 1_000_000
+    assert [True] * 3 == [isinstance(one, Failure) and one.gone for one in left]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mailsync.drivers import delivery
 from mailsync.drivers.mh import Mh, profile_path
+from mailsync.drivers.mhopen import file_of
 from mailsync.errors import BoxError
 from mailsync.model import (
     ANSWERED,
@@ -61,6 +62,11 @@ def box(path: Path) -> Mh:
 
 def numbers(path: Path) -> list[str]:
     return sorted((name for name in os.listdir(path) if name != ".mh_sequences"), key=lambda name: (len(name), name))
+
+
+def number_of(path: Path, uid: Uid | None) -> str:
+    [name] = [name for name in numbers(path) if file_of((path / name).stat()) == uid]
+    return name
 
 
 def sequences(path: Path) -> bytes:
@@ -132,6 +138,44 @@ def test_reused_number_is_another_message(box: Mh, path: Path) -> None:
     assert uid != box.listing(ById()).entries[0].uid
 
 
+def test_message_that_gets_another_number_is_the_same_and_keeps_its_flags(box: Mh, path: Path) -> None:
+    """As `folder -pack` and `sortm` give them: it was taken for another one, and what was deleted came back."""
+    uids = append(box, mail(1), mail(2, {SEEN}), mail(3))
+    with box.open(write=True) as opened:
+        assert 3 == len(list(opened.heads(uids)))
+        (path / "1").rename(path / "9")
+        (path / "3").rename(path / "1")
+        (path / ".mh_sequences").write_bytes(b"unseen: 1 9\n")
+
+        changed = list(opened.set_flags([FlagChange(uids[2], frozenset({FLAGGED}))]))
+        removed = list(opened.expunge(uids[:1]))
+
+    assert [uids[2], uids[0]] == [*changed, *removed]
+    assert ["1", "2"] == numbers(path)
+    assert [uids[2], uids[1]] == [entry.uid for entry in box.listing(ById()).entries]
+    assert {"<3>": {FLAGGED}, "<2>": {SEEN}} == flags(box)
+
+
+def test_second_link_to_a_message_is_another_one(box: Mh, path: Path) -> None:
+    [uid] = append(box, mail(1))
+    os.link(path / "1", path / "2")
+    both = [entry.uid for entry in box.listing(ById()).entries]
+
+    assert both[0] == uid != both[1]
+    assert [both[1]] == expunge(box, both[1])
+    assert ["1"] == numbers(path)
+
+
+def test_messages_of_one_date_and_length_are_known_apart_in_one_inode(box: Mh, path: Path) -> None:
+    """Inodes are used again at once: the time of a file tells it from the one before."""
+    uids = []
+    for n in range(20):
+        uids += append(box, mail(n % 10))
+        (path / numbers(path)[0]).unlink()
+
+    assert 20 == len(set(uids))
+
+
 def test_known_messages_are_not_read_again(box: Mh) -> None:
     uids = append(box, mail(1), mail(2, {SEEN}))
     known = replace(box.listing(ById()), entries=[Entry(uids[1], MessageId("<known>"), NONE)])
@@ -198,7 +242,7 @@ def test_appended_messages_follow_the_highest_number_and_leave_gaps(box: Mh, pat
     uids = append(box, mail(1), mail(2))
 
     assert ["3", "9", "10", "11"] == numbers(path)
-    assert ["10", "11"] == [uid.partition(".")[0] for uid in uids]
+    assert ["10", "11"] == [number_of(path, uid) for uid in uids]
     assert uids == [entry.uid for entry in box.listing(ById()).entries][2:]
 
 
@@ -211,7 +255,7 @@ def test_number_that_another_program_takes_first_is_left_to_it(box: Mh, path: Pa
         answers = list(opened.append([mail(2, {SEEN, DELETED}), mail(3, {FLAGGED})]))
 
     assert [("from2", "4"), ("from3", "5")] == [
-        (answer.source, str(answer.uid).partition(".")[0]) for answer in answers if isinstance(answer, Appended)
+        (answer.source, number_of(path, answer.uid)) for answer in answers if isinstance(answer, Appended)
     ]
     assert {"<1>": {SEEN}, "<other>": {SEEN}, "<third>": NONE, "<2>": {SEEN, DELETED}, "<3>": {FLAGGED}} == flags(box)
 

@@ -167,7 +167,7 @@ def test_others_that_save_all_the_time_are_borne_a_few_times_and_no_memory_is_lo
 
     assert TRIES == box.appended
     assert 2 == len(box.kept)
-    assert keys("ours") <= saved(box)[INBOX].keys()
+    assert any(keys("ours") <= text.parse(one.raw, "msgid")[0][INBOX].keys() for one in box.kept.values())
 
 
 def test_only_what_was_read_is_removed(box: Busy) -> None:

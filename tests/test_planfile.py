@@ -909,7 +909,8 @@ def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
 WRONG: Mapping[str, tuple[Callable[[str], str], str]] = {
     "empty": (lambda text: "", "plan is no plan, for it is no JSON: Expecting value"),
     "cut off": (lambda text: text[:-20], "plan is no plan, for it is no JSON"),
-    "deep": (lambda text: "[" * 10**6, "plan is no plan, for it is no JSON"),
+    "deep": (lambda text: "[" * 10**5, "plan is no plan, for it is no JSON"),
+    "large": (lambda text: "[" * 10**6, "plan is no plan, for it does not begin as one"),
     "huge number": (lambda text: "1" * 10**5, "plan is no plan, for it is no JSON"),
     "number": (lambda text: "1", "plan is no plan that --plan has written"),
     "list": (lambda text: "[]", "plan is no plan that --plan has written"),
@@ -978,10 +979,12 @@ def test_2_when_there_is_no_file(pair: Pair, file: str, why: str) -> None:
 
 def test_2_when_the_file_has_no_end(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(review, "LARGEST", 10**6)
+    (pair.home / "large").write_text('{"mailsync-plan":' + " " * 10**6)
 
-    ran = run("--apply", "/dev/zero")
+    assert "/dev/zero is no plan, for it does not begin as one" in run("--apply", "/dev/zero").err
+    ran = run("--apply", "large")
 
-    assert (2, True) == (ran.code, "/dev/zero is no plan: it has more than 1000000 bytes" in ran.err)
+    assert (2, True) == (ran.code, "large is no plan: it has more than 1000000 bytes" in ran.err)
 
 
 # ---- any plan --------------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def test_each_make_target_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     named = {found for block in blocks("sh") for found in re.findall(r"^make (\w+)", block.text, re.M)}
 
-    assert {"demo", "test", "check", "torture"} == named
+    assert {"demo", "test", "check", "torture", "fuzz"} == named
     assert all(f"\n{target}:" in makefile for target in named)
 
 

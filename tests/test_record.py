@@ -17,7 +17,7 @@ def saved(path: Path, loaded: str, msinfo: str, *boxes: Boxname) -> None:
         for box in boxes:
             for side in Side:
                 cache.note(box, side, "1", [Uid("7")])
-        cache.save(msinfo)
+        cache.save(msinfo, [A, B])
 
 
 def test_uid_is_known_only_with_the_memory_it_was_noted_for(tmp_path: Path) -> None:
@@ -45,3 +45,13 @@ def test_box_that_a_run_on_the_same_memory_left_out_stays_known(tmp_path: Path) 
 
     with Record(tmp_path / "cache", "second") as cache:
         assert cache.recorder(B, VALIDITY)(Side.B, Uid("7")) is True
+
+
+def test_box_that_is_remembered_no_more_is_known_no_more(tmp_path: Path) -> None:
+    saved(tmp_path / "cache", "", "first", A, B)
+    with Record(tmp_path / "cache", "first") as cache:
+        cache.save("first", [A])
+
+    with Record(tmp_path / "cache", "first") as cache:
+        assert [True, False] == [cache.is_same(box, Side.A, "1") for box in (A, B)]
+        assert [(b"a",)] == cache.rows("SELECT DISTINCT name FROM uid")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -18,9 +19,8 @@ from imapclient import IMAPClient
 
 from mailsync import channel, settled
 from mailsync.drivers.files import write_all
-from mailsync.unchanged import TICK, is_past
 
-from .mail import Mail, Ran, configure, entries, forget_cache, local, maildir, mbox, message, put, run
+from .mail import Mail, Ran, configure, entries, forget_cache, local, maildir, mbox, message, pause, put, run
 from .servers import Login, server
 from .servers.fake import EVERYTHING, FakeServer
 
@@ -66,12 +66,6 @@ def rest(*args: str) -> Ran:
     ran = run(*args)
     assert 0 == ran.code
     return ran
-
-
-def pause() -> None:
-    since = time.time_ns()
-    while not is_past(since):
-        time.sleep(TICK / 4)
 
 
 # ---- nothing has changed ---------------------------------------------------------------------------------------------
@@ -267,6 +261,29 @@ def test_stamp_is_for_its_user_only(stores: Path) -> None:
 
     assert {0o600} == modes
     assert 0o700 == (stores / ".cache/mailsync").stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_stamp_that_others_may_have_written_is_none(stores: Path, looks: list[str], mode: int) -> None:
+    """It says what is told of mail that nobody has looked at."""
+    for stamp in (stores / ".cache/mailsync").glob("settled*"):
+        stamp.chmod(mode)
+
+    assert 0 == run("c").code
+    assert ["c"] == looks
+
+
+def test_stamp_that_cannot_be_put_in_its_place_leaves_nothing(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = sorted((stores / ".cache/mailsync").iterdir())
+    (stores / "md/one/cur/9.x:2,").write_bytes(message("new"))
+    rest("c")
+    monkeypatch.setattr(os, "replace", fails)
+    rest("c")
+
+    assert before == sorted((stores / ".cache/mailsync").iterdir())
 
 
 # ---- what is to be done all the same ---------------------------------------------------------------------------------

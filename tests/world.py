@@ -336,10 +336,10 @@ class World:
 
         return {Side.A: store(Side.A), Side.B: store(Side.B).mapped(self.pairs)}
 
-    def plan(self) -> list[object]:
-        """What a run would do, told by nothing but stores and msinfo."""
+    def plan(self, cached: bool = False) -> list[object]:
+        """What a run would do; if not `cached`, told by nothing but stores and msinfo."""
         free = Options(simulate=True, max_delete=MaxDelete(10**6), allow_mass_delete=10**6)
-        return self.sync(free, cached=False).steps
+        return self.sync(free, cached=cached).steps
 
     def mirrored(self) -> World:
         """The same world, with the sides changed."""

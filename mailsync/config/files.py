@@ -14,7 +14,7 @@ from ..wording import quoted
 from . import kept
 from .values import ChannelConfig, Config, StoreConfig
 
-MOST_BYTES = 10_000_000
+MOST_BYTES = 500_000  # which take some seconds to read
 
 MINIMAL = """\
 store here {
@@ -60,14 +60,21 @@ def load(path: str) -> Config:
         ) from err
     known = kept.recall(path, found, text) if found else None
     config = known or parse(text, path)
-    if mode is not None and mode & 0o066 and (owner := _with_password(config)):
-        import shlex
-
-        raise ConfigError(
-            f"{path}: holds the password of {quoted(owner.name)}, and others can read or write it (mode {mode:04o})",
-            hint=f"Run: chmod 600 {shlex.quote(path)}",
-        )
+    if mode is not None:
+        _check_mode(path, mode, config)
     return replace(config, state=found, kept=known is not None)
+
+
+def _check_mode(path: str, mode: int, config: Config) -> None:
+    if mode & 0o066 and (owner := _with_password(config)):
+        why, change = f"holds the password of {quoted(owner.name)}, and others can read or write it", "600"
+    elif mode & 0o002:
+        why, change = "anybody can write to it, and its commands are run as you", "o-w"
+    else:
+        return
+    import shlex
+
+    raise ConfigError(f"{path}: {why} (mode {mode:04o})", hint=f"Run: chmod {change} {shlex.quote(path)}")
 
 
 def parse(text: str, filename: str) -> Config:

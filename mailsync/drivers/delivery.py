@@ -110,8 +110,11 @@ def deliver(
     temporary: Callable[[], str],
     place: Callable[[Sequence[Staged]], Sequence[Uid | Failure]],
     fsync: bool,
+    distinct: bool = False,
 ) -> Iterator[Appended | Failure]:
     """Write messages in batches. A batch is answered when all of it is durable.
+
+    `distinct`: no two files have the same time, though their dates, which are whole seconds, may be equal.
 
     `temporary` gives a path that no file has. `place` puts finished files where they are seen, with their directories
     made durable, and answers each. What was not placed when this ends, in whatever way, is removed.
@@ -121,7 +124,7 @@ def deliver(
     most = _batch_size() if fsync else BATCH
     try:
         for message in messages:
-            staged = _stage(message, temporary, fsync)
+            staged = _stage(message, temporary, fsync, distinct)
             batch.append(staged)
             weight += 0 if isinstance(staged, Failure) else staged.size
             if len(batch) >= most or weight >= BATCH_BYTES:
@@ -142,7 +145,7 @@ def _batch_size() -> int:
     return BATCH if limit == resource.RLIM_INFINITY else max(1, min(BATCH, limit // OPEN_SHARE))
 
 
-def _stage(message: Message, temporary: Callable[[], str], fsync: bool) -> Staged | Failure:
+def _stage(message: Message, temporary: Callable[[], str], fsync: bool, distinct: bool) -> Staged | Failure:
     path = temporary()
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -161,7 +164,7 @@ def _stage(message: Message, temporary: Callable[[], str], fsync: bool) -> Stage
                 write_all(fd, chunk)
                 count.add(chunk)
             staged.size, staged.wire_size = count.size, count.wire_size
-        _date(fd, message.date)
+        _date(fd, message.date, distinct)
         if not fsync:
             staged.fd = None
             os.close(fd)
@@ -177,10 +180,11 @@ def _stage(message: Message, temporary: Callable[[], str], fsync: bool) -> Stage
     return staged
 
 
-def _date(fd: int, date: int) -> None:
+def _date(fd: int, date: int, distinct: bool) -> None:
     """One that no file can have here is left out. FileError for other reasons."""
     try:
-        os.utime(fd, (time.time(), date))
+        fraction = int.from_bytes(os.urandom(8)) % 10**9 if distinct else 0
+        os.utime(fd, ns=(time.time_ns(), date * 10**9 + fraction))
     except OverflowError:
         pass
     except OSError as err:

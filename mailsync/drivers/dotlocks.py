@@ -91,6 +91,16 @@ def release(dotlock: str) -> None:
     _held.discard(dotlock)
 
 
+def writer(dotlock: str) -> str:
+    """Who writes just now, to be read by the user; empty if nobody does. A dead one's lock is left to who writes."""
+    try:
+        found = os.lstat(dotlock)
+        owner, age = _owner_of(dotlock, found), time.time() - found.st_mtime
+    except FileNotFoundError:
+        return ""
+    return "" if age > STALE or owner.is_dead(dotlock, age) else _told(dotlock, owner, age)
+
+
 def _written(path: str) -> float:
     """Make a lock file under this name. When that was: the file server's clock may not be ours."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -125,13 +135,16 @@ def _holder(dotlock: str, now: float, limit: float | None) -> str:
     """Who holds it, to be read by the user; empty if it is gone, or was a dead one's and is removed."""
     try:
         found = os.lstat(dotlock)
-        owner = _owner(dotlock) if stat.S_ISREG(found.st_mode) else Owner()
-        age = now - found.st_mtime
+        owner, age = _owner_of(dotlock, found), now - found.st_mtime
         if owner.is_dead(dotlock, age) or (limit is not None and age > limit):
             _remove_dead(dotlock, found)
             return ""
     except FileNotFoundError:
         return ""
+    return _told(dotlock, owner, age)
+
+
+def _told(dotlock: str, owner: Owner, age: float) -> str:
     return f"{dotlock} belongs to {owner} and is {max(0, int(age))} seconds old"
 
 
@@ -148,7 +161,9 @@ def _remove_dead(dotlock: str, found: os.stat_result) -> None:
         os.close(fd)
 
 
-def _owner(dotlock: str) -> Owner:
+def _owner_of(dotlock: str, found: os.stat_result) -> Owner:
+    if not stat.S_ISREG(found.st_mode):
+        return Owner()
     try:
         with open(dotlock, "rb") as file:
             pid, _, host = file.read(300).strip().partition(b":")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 import time
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 from ..errors import BoxError
 from ..model import Fault, Mailbox
@@ -19,12 +19,12 @@ from .files import open_quietly, scan
 from .flags import Ranges, split_name
 from .locks import locked
 from .maildir import Maildir
-from .mboxscan import first_postmark, forget, has_crlf, messages
+from .mboxfile import FileData
+from .mboxscan import first_postmark, has_crlf, messages
 from .mboxspool import unfinished
 from .mboxtext import CHUNK, LONGEST_LINE, Source, is_postmark
 from .mh import Mh
 
-FORGET_AFTER = 64 * 1024 * 1024  # bytes of a map that were read
 CURRENT = "cur"  # a sequence that goes on naming a message after that is gone: nmh looks for the nearest
 
 
@@ -105,7 +105,7 @@ def of_mbox(path: str) -> Iterator[Fault]:
         size = os.fstat(lock.fd).st_size
         if not size:
             return
-        with mmap.mmap(lock.fd, size, access=mmap.ACCESS_READ) as data:
+        with closing(FileData(lock.fd, size)) as data:
             killed = unfinished(lock.path, lock.fd)
             end = killed.start if killed else size
             if killed:
@@ -127,7 +127,6 @@ def of_mbox(path: str) -> Iterator[Fault]:
 def _from_lines(data: Source, end: int) -> Iterator[int]:
     """Where lines begin that other programs may take for the beginning of a message. ValueError if it is no mbox."""
     start = first_postmark(data)
-    read = 0
     for span, _ in messages(data, start, has_crlf(data, start)):
         for base in range(span.body - 1, min(span.end, end), CHUNK):
             block = data[base : min(base + CHUNK + len(b"From "), span.end, end)]
@@ -135,10 +134,6 @@ def _from_lines(data: Source, end: int) -> Iterator[int]:
             while at >= 0:
                 yield base + at + 1
                 at = block.find(b"\nFrom ", at + 1)
-            read += len(block)
-        if read > FORGET_AFTER:
-            read = 0
-            forget(data)
 
 
 def _of_hidden_mbox(path: str) -> Iterator[Fault]:

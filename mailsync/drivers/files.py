@@ -10,19 +10,22 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from .. import stopping
+from ..header import reduced
 from ..model import Failure, Head, Identify, Measured, Message, MessageId, Token, Uid
 from ..unchanged import State, lasting, state
 from .contract import AtOnce
 
 CHUNK = 256 * 1024
 HEAD = 4096  # what is read first of a message
-LONGEST_HEAD = 1024 * 1024  # a message without a blank line is all header, up to here
+LONGEST_HEAD = 1024 * 1024  # what is held of a header as it is
+SMALL = 4_000_000  # bytes: sequences of MH with half a million ranges
+LARGEST = 2**32  # bytes: sizes of IMAP end before (RFC 3501, 4.2); so does whoever waits for such a message
 PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # seconds, between looks at a directory that keeps changing
 
 NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}  # between these places, of this file
@@ -78,14 +81,74 @@ def open_quietly(path: str, flags: int = 0) -> int:
         return os.open(path, flags | PLAINLY)
 
 
-def open_message(path: str) -> tuple[int, os.stat_result]:
-    """A file descriptor to be closed by the caller, and the file's stat. OSError if it is no regular file."""
-    fd = open_quietly(path, os.O_NONBLOCK)  # a FIFO put there since the listing must not hang us
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
+def open_message(path: str, inside: Sequence[str] = ()) -> tuple[int, os.stat_result]:
+    """A file descriptor to be closed by the caller, and the file's stat. OSError if it is no regular file.
+
+    `inside`: a link must lead into one of these directories. Who can put a link among mail shall not have any file of
+    the user's sent to a server.
+    """
+    fd = open_inside(path, inside) if inside else open_quietly(path, os.O_NONBLOCK)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise FileError(errno.EINVAL, "not a regular file", path)
+        _size(found)
+    except OSError:
         os.close(fd)
-        raise FileError(errno.EINVAL, "not a regular file", path)
+        raise
     return fd, found
+
+
+def open_inside(path: str, inside: Sequence[str]) -> int:
+    """A FIFO that was put there since the listing is not waited for."""
+    try:
+        return open_quietly(path, os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as err:
+        if not os.path.islink(path):
+            raise
+        real = os.path.realpath(path)
+        if not any(f"{real}/".startswith(f"{os.path.realpath(one).rstrip('/')}/") for one in inside):
+            raise FileError(errno.ELOOP, "a link that leads out of the store", path) from err
+        return open_quietly(real, os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
+def is_message(entry: os.DirEntry[str], directory: str, mailbox: str) -> bool:
+    """Whether it is a file; or a link, unless to a directory: what it leads to is looked at when it is read.
+
+    A link to a message of the same mailbox is none: of two that are equal one would be removed, and be the wrong one.
+    """
+    if not entry.is_symlink():
+        return entry.is_file()
+    real = os.path.realpath(os.path.join(directory, entry.name))
+    return not os.path.isdir(real) and not real.startswith(f"{os.path.realpath(mailbox)}/")
+
+
+def _size(found: os.stat_result) -> int:
+    """FileError if it is too large to be a message."""
+    if found.st_size >= LARGEST:
+        raise FileError(errno.EFBIG, f"{found.st_size} bytes are no message")
+    return found.st_size
+
+
+def read_small(path: str, inside: Sequence[str] = ()) -> bytes:
+    """All of what lies beside mail. OSError if it is no regular file, or not small; `inside` as above."""
+    fd = open_small(path, inside)
+    try:
+        return read_rest(fd)
+    finally:
+        os.close(fd)
+
+
+def open_small(path: str, inside: Sequence[str] = ()) -> int:
+    fd, found = open_message(path, inside)
+    if found.st_size > SMALL:
+        os.close(fd)
+        raise FileError(errno.EFBIG, f"{found.st_size} bytes, and {SMALL} are the most", path)
+    return fd
+
+
+def read_rest(fd: int) -> bytes:
+    return b"".join(iter(lambda: os.read(fd, CHUNK), b""))
 
 
 @contextmanager
@@ -100,7 +163,10 @@ def scan(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
 
 
 def read_head(fd: int) -> bytes:
-    """The header block of a message, with the end of its last line and without the blank line."""
+    """The header block of a message, with the end of its last line and without the blank line.
+
+    Of one that is too long only what tells the message from others.
+    """
     data = more = os.pread(fd, HEAD, 0)
     size = HEAD
     while True:
@@ -108,26 +174,28 @@ def read_head(fd: int) -> bytes:
             return b""
         if end := _BLANK_LINE.search(data):
             return data[: end.start() + 1]
-        if not more or len(data) >= LONGEST_HEAD:
+        if not more:
             return data
+        if len(data) >= LONGEST_HEAD:
+            return reduced(LocalBody(fd, _size(os.fstat(fd))).chunks(wire=False))
         size = min(8 * size, LONGEST_HEAD)
         more = os.pread(fd, size - len(data), len(data))
         data += more
 
 
-def identity_of(path: str, identify: Identify) -> MessageId:
+def identity_of(path: str, identify: Identify, inside: Sequence[str]) -> MessageId:
     """The id of the message in a file. OSError if it cannot be read."""
     stopping.check()  # a mailbox may hold a million of them
-    fd = open_quietly(path, os.O_NONBLOCK)  # a FIFO put there since the listing must not hang us
+    fd = open_inside(path, inside)
     try:
         id = identify(read_head(fd))
-        return identify.whole(LocalBody(fd, os.fstat(fd).st_size).chunks(wire=False)) if id is None else id
+        return identify.whole(LocalBody(fd, _size(os.fstat(fd))).chunks(wire=False)) if id is None else id
     finally:
         os.close(fd)
 
 
-def head_of(path: str, uid: Uid) -> Head:
-    fd, found = open_message(path)
+def head_of(path: str, uid: Uid, inside: Sequence[str]) -> Head:
+    fd, found = open_message(path, inside)
     try:
         return Head(uid, read_head(fd), found.st_mtime_ns // 10**9)
     finally:

@@ -164,8 +164,8 @@ def parse_sequences(text: bytes) -> dict[str, Ranges]:
     """
     found: dict[str, Ranges] = {}
     for _, name, ranges in _sequence_lines(text):
-        found[name] = _united(found.get(name, []) + ranges)
-    return found
+        found.setdefault(name, []).extend(ranges)
+    return {name: _united(ranges) for name, ranges in found.items()}
 
 
 def flags_by_number(sequences: Mapping[str, Ranges], numbers: Sequence[int]) -> dict[int, Flags]:
@@ -265,11 +265,13 @@ def _sequence_lines(text: bytes) -> Iterable[tuple[bytes, str, Ranges]]:
         if not colon:
             yield raw, "", []
             continue
-        ranges = []
-        for word in value.split():
-            first, dash, last = word.partition(b"-")
-            if first.isdigit() and (last.isdigit() or not dash) and len(word) < 40:
-                ranges.append((int(first), int(last) if dash else int(first)))
+        ranges: Ranges = []
+        for found in re.finditer(rb"\S+", value):  # one by one: most are united with the one before
+            first, dash, last = found[0].partition(b"-")
+            if first.isdigit() and (last.isdigit() or not dash) and len(found[0]) < 40:
+                ranges += [(int(first), int(last) if dash else int(first))]
+                if len(ranges) > 1 and ranges[-1] == ranges[-2]:
+                    ranges.pop()
         yield raw, name.strip().decode("utf-8", "surrogateescape"), ranges
 
 

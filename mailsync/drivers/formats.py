@@ -20,7 +20,9 @@ class Local(Protocol):
 
     format: ClassVar[str]
 
-    def __init__(self, path: str, mailbox: Mailbox, *, fsync: bool = True) -> None: ...
+    def __init__(self, path: str, mailbox: Mailbox, *, fsync: bool = True, root: str = "") -> None:
+        """`root`: of its store, out of which nothing in the mailbox may lead."""
+
     @staticmethod
     def recognise(path: str) -> bool: ...
     def holds(self) -> Holds: ...

@@ -163,7 +163,7 @@ class LocalStore:
         return recognise(place.path, place.format)
 
     def _made(self, kind: type[Local], place: Place, mailbox: Mailbox) -> Local:
-        return kind(place.path, mailbox, fsync=self._fsync)
+        return kind(place.path, mailbox, fsync=self._fsync, root=self._places.root_of(mailbox, place))
 
     def _existing(self, mailbox: Mailbox) -> Local:
         place = self._places.place(mailbox)

@@ -1,7 +1,8 @@
-"""Keep other mail programs out of an mbox file: a record lock (fcntl), then a dotlock. Knows nothing of what is in it.
+"""Keep other mail programs out of an mbox file: a record lock (fcntl), then flock, then a dotlock.
 
-The order is the one of Debian Policy 11.6. A record lock is held by the open file where the system can do that (Linux);
-elsewhere by the process, and then it is lost as soon as the process closes *any* descriptor of that file.
+Knows nothing of what is in it. The order is the one of Debian Policy 11.6; flock is what programs of BSD use. Who only
+reads makes no dotlock, but waits while there is one. A record lock is held by the open file where the system can do
+that (Linux); elsewhere by the process, and then it is lost as soon as the process closes *any* descriptor of that file.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ LOCK_WAIT = 30.0  # seconds
 REFRESH = 60.0  # seconds
 
 _NO_RECORD_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}  # some network file systems
+_REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "afs", "ceph", "lustre", "gfs", "ocfs")  # kinds of file systems
 _BY_FILE = sys.platform == "linux" and struct.calcsize("P") == 8  # the layout below is the one of 64 bits
 
 _writing: dict[str, int] = {}  # the files that this process has locked for writing, and in which thread
@@ -64,6 +66,7 @@ class Lock:
     def replace(self, fd: int, temporary: str) -> None:
         """Another file, open as `fd`, takes the place of the locked one. At no moment can others have either."""
         _record_lock(fd, write=self._write)
+        _flock(fd, write=self._write)
         os.replace(temporary, self.path)
         os.close(self.fd)
         self.fd = fd
@@ -74,7 +77,7 @@ class Lock:
         if self._dotlock is not None:
             dotlocks.release(self._dotlock)
         with suppress(OSError):
-            _unlock(self.fd)  # a map of the file may outlive the descriptor, and keep the lock with it
+            _unlock(self.fd)  # another descriptor of it may outlive this one, and keep the locks with it
         os.close(self.fd)
 
 
@@ -118,11 +121,11 @@ def _acquire(path: str, write: bool, wait: float) -> Lock:
 
 def _try(fd: int, path: str, write: bool) -> tuple[str, str | None]:
     """Who is in the way (empty: nobody), and the dotlock that we hold now."""
-    if not _record_lock(fd, write=write):
+    if not (_record_lock(fd, write=write) and _flock(fd, write=write)):
         return "another program is using it", None
     if not _same(fd, path):
         return "it is replaced again and again", None
-    return dotlocks.take(f"{path}.lock") if write else ("", None)
+    return dotlocks.take(f"{path}.lock") if write else (dotlocks.writer(f"{path}.lock"), None)
 
 
 def _open(path: str, write: bool) -> int:
@@ -169,12 +172,35 @@ def _record_lock(fd: int, *, write: bool) -> bool:
 def _unlock(fd: int) -> None:
     if _BY_FILE:
         _by_file(fd, fcntl.F_UNLCK)
+        fcntl.flock(fd, fcntl.LOCK_UN)
     else:
         fcntl.lockf(fd, fcntl.LOCK_UN)
 
 
 def _by_file(fd: int, kind: int) -> None:
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0))
+
+
+def _flock(fd: int, *, write: bool) -> bool:
+    """False if another has it. True where that cannot be told: over a network our own record lock may be in the way."""
+    if not _BY_FILE:
+        return True
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_EX if write else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError as err:
+        return err.errno != errno.EWOULDBLOCK or not _is_local(fd)
+    return True
+
+
+def _is_local(fd: int) -> bool:
+    device = os.fstat(fd).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with suppress(OSError), open("/proc/self/mountinfo") as mounts:  # proc(5)
+        for mount in mounts:
+            before, _, after = mount.partition(" - ")
+            if before.split()[2] == number:
+                return not after.startswith(_REMOTE)
+    return False
 
 
 def _hint(path: str) -> str:

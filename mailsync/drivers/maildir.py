@@ -28,8 +28,9 @@ PARTS = ("cur", "new", "tmp")
 class Maildir:
     format: ClassVar[str] = "maildir"
 
-    def __init__(self, path: str, mailbox: Mailbox, *, fsync: bool = True) -> None:
+    def __init__(self, path: str, mailbox: Mailbox, *, fsync: bool = True, root: str = "") -> None:
         self.path, self.mailbox, self.fsync = path, mailbox, fsync
+        self.inside = (path, root or path)  # where links may lead
 
     @staticmethod
     def recognise(path: str) -> bool:
@@ -52,7 +53,8 @@ class Maildir:
         BoxError if a directory cannot be read: a part of a listing would look like deletions.
         """
         token = files.token(self.sight().values())
-        names = Names(self.path, self.mailbox)
+        self._refuse_links()
+        names = Names(self.path, self.mailbox, self.inside)
         # Read after the names: a keyword is written down before the first name that carries its letter.
         keywords = self.keywords()
         flags = FlagsReader(letter_table(keywords))
@@ -82,6 +84,7 @@ class Maildir:
     def open(self, *, write: bool) -> Iterator[OpenMaildir]:
         if not self.recognise(self.path):
             raise BoxError(f"{self.mailbox}: no Maildir at {self.path}")
+        self._refuse_links()
         if write:
             for part in PARTS:
                 if why_not := files.unwritable(self.at(part)):
@@ -133,12 +136,19 @@ class Maildir:
     def keywords(self) -> dict[int, str]:
         """BoxError if they cannot be read: all messages would seem to have lost theirs."""
         try:
-            with open(self.at(KEYWORDS), "rb", opener=files.open_quietly) as file:
-                return parse_keywords(file.read())
+            return parse_keywords(files.read_small(self.at(KEYWORDS), self.inside))
         except FileNotFoundError:
             return {}
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot read {self.at(KEYWORDS)}: {files.why(err)}") from err
+
+    def _refuse_links(self) -> None:
+        """Its parts are its own: of another directory, each file would be a message that may be removed."""
+        for part in ("cur", "new", "tmp"):
+            if os.path.islink(self.at(part)):
+                raise BoxError(
+                    f"{self.mailbox}: {self.at(part)} is a link", "A mailbox may be a link, but none of its parts."
+                )
 
     def _refuse_unless_empty(self) -> None:
         for part in ("new", "cur"):

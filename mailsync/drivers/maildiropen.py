@@ -51,13 +51,13 @@ class OpenMaildir:
 
     @cached_property
     def _names(self) -> Names:
-        return Names(self._box.path, self._box.mailbox)
+        return Names(self._box.path, self._box.mailbox, self._box.inside)
 
     def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
         flags = FlagsReader(self._table)
         for uid in uids:
             try:
-                fd, found = self._names.try_on(uid, files.open_message)
+                fd, found = self._names.try_on(uid, partial(files.open_message, inside=self._box.inside))
             except OSError as err:
                 yield files.failure(uid, err)
                 continue
@@ -70,7 +70,7 @@ class OpenMaildir:
     def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
         for uid in uids:
             try:
-                head: Head | Failure = self._names.try_on(uid, partial(files.head_of, uid=uid))
+                head: Head | Failure = self._names.try_on(uid, partial(files.head_of, uid=uid, inside=self._box.inside))
             except OSError as err:
                 head = files.failure(uid, err)
             yield head

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -26,8 +26,8 @@ class Names:
     twins: dict[Uid, str]  # another message with the same unique name: no uid can tell the two apart
     separator: str  # what this box writes before the letters
 
-    def __init__(self, path: str, mailbox: Mailbox) -> None:
-        self._path, self._mailbox = path, mailbox
+    def __init__(self, path: str, mailbox: Mailbox, inside: Sequence[str]) -> None:
+        self._path, self._mailbox, self._inside = path, mailbox, inside
         self.refresh()
 
     def refresh(self) -> None:
@@ -41,10 +41,10 @@ class Names:
         """`try_on`, in haste while a message lies where it lay: nearly all of 50,000 do."""
         if where := self.where.get(uid):
             try:
-                return files.identity_of(f"{self._path}/{where}", identify)
+                return files.identity_of(f"{self._path}/{where}", identify, self._inside)
             except FileNotFoundError:
                 pass
-        return self.try_on(uid, partial(files.identity_of, identify=identify))
+        return self.try_on(uid, partial(files.identity_of, identify=identify, inside=self._inside))
 
     def try_on(self, uid: Uid, act: Callable[[str], T]) -> T:
         """What `act` gives for the path of a message, looked for again if it was renamed. FileNotFoundError: gone."""
@@ -66,10 +66,11 @@ class Names:
         where = self.where
         separators = set()
         for part in ("new", "cur"):  # in this order a message on its way to cur is met at least once
-            with files.scan(os.path.join(self._path, part)) as found:
+            directory = os.path.join(self._path, part)
+            with files.scan(directory) as found:
                 for entry in found:
                     name = entry.name
-                    if name[0] == "." or not entry.is_file():
+                    if name[0] == "." or not files.is_message(entry, directory, self._path):
                         continue
                     unique, separator = split_unique(name)
                     uid = Uid(unique)
@@ -94,6 +95,6 @@ class Names:
 
     def _inode(self, where: str) -> int | None:
         try:
-            return os.stat(os.path.join(self._path, where)).st_ino
+            return os.lstat(os.path.join(self._path, where)).st_ino
         except FileNotFoundError:
             return None

@@ -25,7 +25,9 @@ class Mbox:
 
     format: ClassVar[str] = "mbox"
 
-    def __init__(self, path: str, mailbox: Mailbox, *, fsync: bool = True, wait: float = LOCK_WAIT) -> None:
+    def __init__(
+        self, path: str, mailbox: Mailbox, *, fsync: bool = True, root: str = "", wait: float = LOCK_WAIT
+    ) -> None:
         self.path, self.mailbox, self._fsync, self._wait = path, mailbox, fsync, wait
 
     @staticmethod

@@ -13,7 +13,7 @@ from ..unchanged import is_past
 from .mboxscan import Contents
 from .mboxtext import Source
 
-MOST = 30_000  # messages of all files together, about 300 bytes each
+MOST = 30_000  # files and messages together, about 300 bytes each
 
 _kept: dict[str, tuple[State, Contents]] = {}
 
@@ -44,7 +44,7 @@ def keep(path: str, state: State, contents: Contents) -> None:
     What is kept stays until it is asked for: a run lists all boxes, then changes them in the same order.
     """
     _kept.pop(path, None)
-    if len(contents) + sum(len(each) for _, each in list(_kept.values())) <= MOST:
+    if len(contents) + sum(1 + len(each) for _, each in list(_kept.values())) < MOST:
         contents.data = b""
         _kept[path] = state, contents
 

@@ -7,21 +7,21 @@ line patched by one of the same length, or all of it rewritten through a tempora
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain, islice
 
 from ..errors import BoxError
+from ..header import reduced
 from ..model import (
     HIDDEN,
     Appended,
     Entry,
     Failure,
     FlagChange,
+    Flags,
     Head,
     Holds,
     Identify,
@@ -30,10 +30,13 @@ from ..model import (
     MessageId,
     Uid,
 )
-from .files import FileError, measured, refusal, sync_directory, to_wire, why, write_all
+from . import delivery
+from .contract import Box
+from .files import FileError, measured, refusal, sync_directory, why, write_all
 from .locks import Lock
+from .mboxfile import FileData
 from .mboxkept import State, keep, kept
-from .mboxscan import Contents, Edit, forget
+from .mboxscan import Contents, Edit, MboxBody
 from .mboxspool import Spool, SpoolError, Tail, beside, remove_spool, unfinished
 from .mboxtext import (
     CHUNK,
@@ -41,7 +44,6 @@ from .mboxtext import (
     Span,
     flags_of,
     numbering,
-    plain,
     plain_header,
     postmark_date,
     stored,
@@ -54,28 +56,12 @@ BATCH_BYTES = 16 * 1024 * 1024
 HOLDS = Holds(any_keyword=True)
 
 
-@dataclass(frozen=True, slots=True)
-class MboxBody:
-    """A message in its file: gone when the box is closed."""
-
-    data: Source
-    span: Span
-    crlf: bool
-
-    def size(self, *, wire: bool) -> int:
-        return sum(map(len, self.chunks(wire=wire)))
-
-    def chunks(self, *, wire: bool) -> Iterator[bytes]:
-        chunks = plain(self.data, self.span, self.crlf)
-        return to_wire(chunks) if wire else chunks
-
-
 class MboxBox:
     """An open mbox. What is known of the file is read anew whenever the file is not what it was."""
 
     def __init__(self, lock: Lock, *, write: bool, fsync: bool) -> None:
         self._lock, self._write, self._fsync = lock, write, fsync
-        self._maps: list[mmap.mmap] = []
+        self._opened: list[FileData] = []
         if write:
             self._repair()
         self._load()
@@ -84,8 +70,8 @@ class MboxBox:
         """Bodies cannot be read any more."""
         if self._lasting:
             keep(self._lock.path, self._state, self._contents)
-        for map_ in self._maps:
-            map_.close()
+        for data in self._opened:
+            data.close()
 
     def __len__(self) -> int:
         return len(self._contents)
@@ -100,40 +86,36 @@ class MboxBox:
 
     def entries(self, identify: Identify, known: Mapping[Uid, MessageId]) -> Iterator[Entry]:
         """`known`: the ids of some."""
-        names, contents = self._current(), self._contents
-        for number, (uid, span) in enumerate(names.items(), 1):
-            header, flags = plain_header(contents.raw_header(span), contents.crlf)
+        for uid, span in self._current().items():
+            header, flags = self._header(span)
             id = known[uid] if uid in known else identify(header)
             if id is None:
                 id = identify.whole(self._body(span).chunks(wire=False))
             if id != HIDDEN:
                 yield Entry(uid, id, flags)
-            if number % 1000 == 0:
-                forget(contents.data)
-        forget(contents.data)
 
     def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
         names = self._current()
-        read = 0
         for uid in uids:
             self._lock.refresh()
             if span := names.get(uid):
-                yield Message(uid, flags_of(self._contents.raw_header(span)), self._date(span), self._body(span))
-                read += span.end - span.start
-                if read >= BATCH_BYTES:
-                    read = 0
-                    forget(self._contents.data)
+                try:
+                    flags = flags_of(self._contents.raw_header(span))
+                except FileError as err:
+                    yield self._failure(uid, err)
+                    continue
+                yield Message(uid, flags, self._date(span), self._body(span))
             else:
                 yield _gone(uid)
 
     def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
         names = self._current()
         for uid in uids:
-            if span := names.get(uid):
-                header, _ = plain_header(self._contents.raw_header(span), self._contents.crlf)
-                yield Head(uid, header, self._date(span))
-            else:
-                yield _gone(uid)
+            span = names.get(uid)
+            try:
+                yield Head(uid, self._header(span)[0], self._date(span)) if span else _gone(uid)
+            except FileError as err:
+                yield self._failure(uid, err)
 
     def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
         return measured(self.fetch(uids))
@@ -155,13 +137,16 @@ class MboxBox:
         names = self._current()
         headers: dict[Span, bytes] = {}
         for change in changes:
-            if span := names.get(change.uid):
+            if (span := names.get(change.uid)) and self._contents.takes_lines(span):
                 raw = headers.get(span) or self._contents.raw_header(span)
                 headers[span] = with_flags(raw, HOLDS.of(change.add), change.remove, crlf=self._contents.crlf)
         edits = [Edit(span.head, span.body, new) for span, new in headers.items()]
         failed = self._change([edit for edit in edits if edit.new != self._contents.data[edit.start : edit.end]])
         for change in changes:
-            yield self._answer(change.uid, change.uid in names, failed)
+            if (span := names.get(change.uid)) and span not in headers:
+                yield Failure(change.uid, "its header begins as the rest of another line: no line can stand before it")
+            else:
+                yield self._answer(change.uid, span is not None, failed)
 
     def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
         names = self._current()
@@ -169,6 +154,20 @@ class MboxBox:
         failed = self._change([*(Edit(span.start, span.after, b"") for span in going), *self._renumbered(going)])
         for uid in uids:
             yield self._answer(uid, uid in names, failed)
+
+    # ---- to another mbox ---------------------------------------------------------------------------------------------
+
+    def reaches(self, to: Box) -> bool:
+        return isinstance(to, MboxBox) and self._lock.path != to._lock.path
+
+    def copy(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        for batch in delivery.batches(uids):
+            yield from delivery.carry(batch, self, to, keep=True)
+
+    def move(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
+        """Both are locked: nobody can change a message after it was copied, and before it is removed."""
+        for batch in delivery.batches(uids):
+            yield from delivery.carry(batch, self, to, keep=False)
 
     # ---- what is there -----------------------------------------------------------------------------------------------
 
@@ -186,13 +185,13 @@ class MboxBox:
         self._state, self._inode, self._lasting = state, state.inode, lasting
 
     def _data(self, size: int) -> Source:
-        data: Source = b""
-        if size:
-            # A map has a descriptor of its own: closing it early may drop the lock, keeping it uses them up.
-            while self._lock.survives_close and len(self._maps) > 1:
-                self._maps.pop(0).close()
-            data = mmap.mmap(self._lock.fd, size, access=mmap.ACCESS_READ)
-            self._maps.append(data)
+        if not size:
+            return b""
+        # It has a descriptor of its own: closing it early may drop the lock, keeping it uses them up.
+        while self._lock.survives_close and len(self._opened) > 1:
+            self._opened.pop(0).close()
+        data = FileData(self._lock.fd, size)
+        self._opened.append(data)
         return data
 
     def _without(self, tail: Tail, size: int) -> Source:
@@ -212,6 +211,13 @@ class MboxBox:
         except (OSError, ValueError) as err:
             raise BoxError(f"{self._lock.path} was damaged while it was locked: {err}") from err
         return self._contents.names()
+
+    def _header(self, span: Span) -> tuple[bytes, Flags]:
+        """That of the message, or what tells it from others; and its flags."""
+        header, flags = plain_header(self._contents.raw_header(span), self._contents.crlf)
+        if self._contents.is_cut(span):
+            header = reduced(self._body(span).chunks(wire=False))
+        return header, flags
 
     def _body(self, span: Span) -> MboxBody:
         return MboxBody(self._contents.data, span, self._contents.crlf)
@@ -262,7 +268,7 @@ class MboxBox:
         """Who follows the message that keeps the file's UIDVALIDITY gets it: else IMAP clients would start anew."""
         spans = self._contents.spans
         left = next((span for span in spans if span not in going), None)
-        if left and spans[0] in going:
+        if left and spans[0] in going and self._contents.takes_lines(left):
             raw = self._contents.raw_header(left)
             line = numbering(self._contents.raw_header(spans[0]))
             if line and not numbering(raw):
@@ -289,6 +295,7 @@ class MboxBox:
         _keep_news(self._lock.fd, before)
         if self._fsync:
             os.fsync(self._lock.fd)
+        self._contents.data = self._data(before.st_size)  # what was kept of the old one is no longer true
         self._is_read(State.of(self._lock.fd))
 
     def _rewritten(self, edits: Sequence[Edit]) -> None:
@@ -309,7 +316,6 @@ class MboxBox:
             for edit in [*edits, Edit(len(data), len(data), b"")]:
                 for begin in range(at, edit.start, CHUNK):
                     write_all(fd, data[begin : min(begin + CHUNK, edit.start)])
-                    forget(data)
                     self._lock.refresh()
                 write_all(fd, edit.new)
                 at = edit.end

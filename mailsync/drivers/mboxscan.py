@@ -1,8 +1,7 @@
-"""Where the messages of an mbox begin, and a uid for each. Pure: works on bytes or on a map of the file."""
+"""Where the messages of an mbox begin, and a uid for each. Pure: works on bytes, or on what gives them."""
 
 from __future__ import annotations
 
-import mmap
 import re
 import zlib
 from bisect import bisect_right
@@ -14,7 +13,8 @@ from typing import NamedTuple
 from ..digest import blake2b
 from ..model import Uid
 from . import mboxtext as text
-from .mboxtext import LONGEST_LINE, Source, Span, header_end
+from .files import to_wire
+from .mboxtext import LONGEST_LINE, Source, Span, header_end, pieces, plain
 
 BLOCK = 256 * 1024
 LEAD = 4096  # of a message, read at once: nearly all headers end in there
@@ -43,6 +43,22 @@ class _Names:
     alike: dict[str, list[Span]] = field(default_factory=dict)  # by key; empty while all keys differ
     mixed: set[str] = field(default_factory=set)  # keys of messages whose content differs
     count: Counter[str] = field(default_factory=Counter)  # of equal messages
+
+
+@dataclass(frozen=True, slots=True)
+class MboxBody:
+    """A message in its file: gone when the box is closed."""
+
+    data: Source
+    span: Span
+    crlf: bool
+
+    def size(self, *, wire: bool) -> int:
+        return sum(map(len, self.chunks(wire=wire)))
+
+    def chunks(self, *, wire: bool) -> Iterator[bytes]:
+        chunks = plain(self.data, self.span, self.crlf)
+        return to_wire(chunks) if wire else chunks
 
 
 class Contents:
@@ -125,6 +141,14 @@ class Contents:
         """As it lies in the file, bookkeeping and all."""
         return self.data[span.head : span.body]
 
+    def is_cut(self, span: Span) -> bool:
+        """Whether the header is longer than the span says: too long."""
+        return span.body < span.end and self.data[span.body : span.body + 1] not in (b"\n", b"\r")
+
+    def takes_lines(self, span: Span) -> bool:
+        """Whether lines can be put into the header; else the rest of it would be taken for the rest of them."""
+        return span.head < span.body or not text.goes_on(self.data[span.head : span.head + 1])
+
     def separator(self) -> bytes:
         """What must be added to the file before a message can follow."""
         size = len(self.data)
@@ -141,7 +165,6 @@ class Contents:
             if span.start != self._first or not text.is_internal_data(self.postmark(span), raw):
                 self.spans.append(span)
                 self._keys.append(self._key(span, raw))
-        forget(self.data)
 
     def _tell_apart(self, begin: int) -> None:
         """Name the messages from there on; all of them if a key stands for another content now, too."""
@@ -170,14 +193,14 @@ class Contents:
 
     def _sum(self, start: int, end: int) -> int:
         found = 0
-        for at in range(start, end, text.CHUNK):
-            found = zlib.crc32(self.data[at : min(at + text.CHUNK, end)], found)
+        for piece in pieces(self.data, start, end):
+            found = zlib.crc32(piece, found)
         return found
 
     def _digest(self, span: Span) -> str:
         digest = blake2b(digest_size=8)
-        for at in range(span.body, end := self._body_end(span), text.CHUNK):
-            digest.update(self.data[at : min(at + text.CHUNK, end)])
+        for piece in pieces(self.data, span.body, self._body_end(span)):
+            digest.update(piece)
         return digest.hexdigest()
 
     def _body_end(self, span: Span) -> int:
@@ -235,22 +258,14 @@ def messages(data: Source, start: int, crlf: bool) -> Iterator[tuple[Span, bytes
     yield _message(data, lead, start, head, end, size)
 
 
-def forget(data: Source) -> None:
-    """Pages of a map that were read count as memory of this process until they are given back."""
-    if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        data.madvise(mmap.MADV_DONTNEED)
-
-
 def _candidates(data: Source, crlf: bool, begin: int) -> Iterator[tuple[int, int]]:
-    """Where a message may end and the next one begin. A block at a time: a map that is searched stays in memory."""
+    """Where a message may end and the next one begin."""
     search = (_AFTER_BLANK_CRLF if crlf else _AFTER_BLANK).finditer
     size = len(data)
-    for number, base in enumerate(range(begin, size, BLOCK), 1):
+    for base in range(begin, size, BLOCK):
         for found in search(data[base : min(base + BLOCK + _LONGEST_MARK - 1, size)]):
             if found.start() < BLOCK:
                 yield base + found.start() + 1, base + found.end()
-        if number % 64 == 0:
-            forget(data)
 
 
 def _message(data: Source, lead: bytes, start: int, head: int, end: int, after: int) -> tuple[Span, bytes]:

@@ -14,10 +14,11 @@ from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple, Protocol
 
+from ..header import parts
 from ..model import ANSWERED, DELETED, DRAFT, FLAGGED, NONE, SEEN, Flags
 
 LONGEST_LINE = 1000  # of a postmark
-LONGEST_HEAD = 1024 * 1024  # what has no blank line up to here has no more header than this
+LONGEST_HEAD = 1024 * 1024  # what has no blank line up to here has no more header than this; flags stand before
 CHUNK = 1024 * 1024
 
 _LETTERS = {b"status": {"R": SEEN}, b"x-status": {"A": ANSWERED, "F": FLAGGED, "T": DRAFT, "D": DELETED}}
@@ -43,13 +44,15 @@ _USUAL = re.compile(
 _BOOKKEEPING = re.compile(
     rb"\n(?=[sx])(status|x-(?:status|keywords|uid|imap(?:base)?))[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.IGNORECASE
 )
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_NEXT_FIELD = re.compile(rb"\n(?=[^ \t\r])")
 _LONE_LF = re.compile(rb"(?<!\r)\n|(?<=\r\r)\n")
 _ESCAPED = re.compile(rb"%([0-9A-F]{2})")
 _NOT_PLAIN = re.compile(rb"[\x00-\x20\x7f%]")
 
 
 class Source(Protocol):
-    """bytes, or a map of a file."""
+    """bytes, or a file that gives them."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> bytes: ...
@@ -167,10 +170,17 @@ def bookkeeping(flags: Flags) -> bytes:
     return b"".join(_NAMES[name] + b": " + value + b"\n" for name, value in values.items() if value)
 
 
+def goes_on(header: bytes) -> bool:
+    """Whether its first line would be the rest of a line that is put before it."""
+    return header.startswith((b" ", b"\t"))
+
+
 def with_first(lines: bytes, header: bytes) -> bytes:
-    """Put lines before the header block; after it if it begins as if it went on, or they would take its first line."""
-    if not lines or not header.startswith((b" ", b"\t")):
+    """Put lines before the header block; if it begins as if it went on, after that: they would take its first line."""
+    if not lines or not goes_on(header):
         return lines + header
+    if first := _NEXT_FIELD.search(header):
+        return header[: first.end()] + lines + header[first.end() :]
     last = header.rfind(b"\n") + 1
     if header[last:].strip(b"\r"):
         return header + b"\n" + lines
@@ -233,7 +243,10 @@ def _word(keyword: str) -> bytes:
 
 
 def header_end(data: Source, begin: int, end: int) -> int:
-    """Where the blank line after a header block begins; `end` if there is none."""
+    """Where the blank line after a header block begins; `end` if there is none.
+
+    Where the header is too long: where its last field begins that is not, so that lines can be put before that.
+    """
     if data[begin : begin + 1] == b"\n" or data[begin : begin + 2] == b"\r\n":
         return begin
     limit = min(end, begin + LONGEST_HEAD)
@@ -241,7 +254,12 @@ def header_end(data: Source, begin: int, end: int) -> int:
     other = data.find(b"\n\r\n", begin, at if at >= 0 else limit)
     if other >= 0 or at >= 0:
         return (other if other >= 0 else at) + 1
-    return end if limit == end else max(begin, data.rfind(b"\n", begin, limit) + 1)
+    if limit == end:
+        return end
+    at = data.rfind(b"\n", begin, limit - 1)
+    while at >= 0 and data[at + 1 : at + 2] in (b" ", b"\t"):
+        at = data.rfind(b"\n", begin, at)
+    return max(begin, at + 1)
 
 
 def plain_header(raw: bytes, crlf: bool) -> tuple[bytes, Flags]:
@@ -254,15 +272,13 @@ def plain_header(raw: bytes, crlf: bool) -> tuple[bytes, Flags]:
 
 def plain(data: Source, span: Span, crlf: bool) -> Iterator[bytes]:
     """The message as it would lie in a file of its own."""
-    chunks = chain((without_bookkeeping(data[span.head : span.body]),), _pieces(data, span.body, span.end))
+    chunks = chain((without_bookkeeping(data[span.head : span.body]),), pieces(data, span.body, span.end))
     return _unquoted(_to_lf(chunks) if crlf else chunks)
 
 
 def stored(chunks: Iterable[bytes], flags: Flags, date: int, crlf: bool) -> Iterator[bytes]:
     """A message as it lies in an mbox, from its postmark to the blank line after it."""
-    header, body = _split(chunks)
-    header = with_first(bookkeeping(flags), without_bookkeeping(header))
-    text = chain((postmark(date),), _quoted(chain((header,), body)))
+    text = chain((postmark(date),), _quoted(_with_bookkeeping(chunks, bookkeeping(flags))))
     last = b"\n"
     for chunk in _to_crlf(text) if crlf else text:
         if chunk:
@@ -272,21 +288,22 @@ def stored(chunks: Iterable[bytes], flags: Flags, date: int, crlf: bool) -> Iter
     yield end if last == b"\n" else end + end
 
 
-def _pieces(data: Source, begin: int, end: int) -> Iterator[bytes]:
+def _with_bookkeeping(chunks: Iterable[bytes], lines: bytes) -> Iterator[bytes]:
+    """A message with these lines, and without those of its own."""
+    dropping = False  # what is more of a field that goes
+    for part, text in parts(chunks, _BLANK_LINE):
+        if part in ("fields", "begin"):
+            own = without_bookkeeping(text)
+            dropping = part == "begin" and not own
+            yield own if part == "begin" and goes_on(own) else with_first(lines, own)
+            lines = b""
+        elif part == "body" or not dropping:
+            yield text
+
+
+def pieces(data: Source, begin: int, end: int) -> Iterator[bytes]:
     for at in range(begin, end, CHUNK):
         yield data[at : min(at + CHUNK, end)]
-
-
-def _split(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The header block, and the rest."""
-    left = iter(chunks)
-    data = b""
-    for chunk in left:
-        data += chunk
-        if header_end(data, 0, len(data)) < len(data):
-            break
-    cut = header_end(data, 0, len(data))
-    return data[:cut], chain((data[cut:],), left)
 
 
 def _quoted(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import ClassVar
 
 from ..errors import BoxError
-from ..model import HIDDEN, NONE, SYSTEM, Entry, Failure, Holds, Identify, Listing, Mailbox, Uid
+from ..model import HIDDEN, NONE, SYSTEM, Entry, Failure, Flags, Holds, Identify, Listing, Mailbox, MessageId, Uid
 from ..unchanged import State, deep_state, state
 from . import files
 from .flags import Ranges, flags_by_number, parse_sequences
-from .mhopen import OpenMh, is_number, uid_of
+from .mhopen import TRIES, OpenMh, file_of, is_number, uid_of
+from .rewriting import unchanging
 
 SEQUENCES = ".mh_sequences"
+MOST_SEQUENCES = 1000  # with each a message may be in all of them
 BOOKKEEPING = (SEQUENCES, ".xmhcache")
 
 
@@ -30,8 +33,9 @@ def profile_path(home: str) -> str | None:
 class Mh:
     format: ClassVar[str] = "mh"
 
-    def __init__(self, path: str, mailbox: Mailbox, *, fsync: bool = True) -> None:
+    def __init__(self, path: str, mailbox: Mailbox, *, fsync: bool = True, root: str = "") -> None:
         self.path, self.mailbox, self.fsync = path, mailbox, fsync
+        self.inside = (path, root or path)  # where links may lead
         name = _sequences_name()
         self.sequences_file = os.path.join(path, name) if name else None  # None: the user wants no public sequences
 
@@ -66,27 +70,30 @@ class Mh:
     def listing(self, identify: Identify, known: Listing | None = None) -> Listing:
         """All messages by number. The heads of those that are `known` are not read. BoxError if it cannot be read."""
         token = files.token(self.sight().values())
-        numbers = self.numbers()
-        # Read after the numbers: what is appended has its flags before its number.
-        flags = flags_by_number(self.sequences(), numbers)
         validity = self.validity()
         ids = {entry.uid: entry.id for entry in known.entries} if known and known.validity == validity else {}
-        entries: list[Entry] = []
-        unreadable: list[Failure] = []
-        for number in numbers:
-            path = self.at(str(number))
-            uid = Uid(str(number))
-            try:
-                uid = uid_of(number, os.stat(path))
-                id = ids[uid] if uid in ids else files.identity_of(path, identify)
-            except FileNotFoundError:
-                continue  # removed just now
-            except OSError as err:
-                unreadable.append(files.failure(uid, err))
-                continue
-            if id != HIDDEN:
-                entries.append(Entry(uid, id, flags[number]))
-        return Listing(self.mailbox, entries, self.holds(), token, validity, tuple(unreadable), identity=validity)
+        for _ in range(TRIES):
+            names, flags = self._looked_at()
+            found: dict[Uid, Entry] = {}
+            unreadable: list[Failure] = []
+            for number, uid in names.items():
+                try:
+                    if uid not in ids:
+                        ids[uid] = self._identity(number, uid, identify)
+                except FileNotFoundError:
+                    break  # removed or given another number just now
+                except OSError as err:
+                    failed = files.failure(uid, err)
+                    unreadable.append(replace(failed, why=f"message {number}: {failed.why}"))
+                    continue
+                if ids[uid] != HIDDEN:
+                    found[uid] = Entry(uid, ids[uid], flags[number])
+            else:
+                entries = list(found.values())
+                return Listing(
+                    self.mailbox, entries, self.holds(), token, validity, tuple(unreadable), identity=validity
+                )
+        raise BoxError(f"{self.mailbox}: cannot be listed: another program changes it all the time")
 
     @contextmanager
     def open(self, *, write: bool) -> Iterator[OpenMh]:
@@ -137,21 +144,80 @@ class Mh:
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot be listed: {files.why(err)}") from err
 
-    def sequences(self) -> dict[str, Ranges]:
-        """BoxError if they cannot be read: all messages would seem to have lost their flags."""
+    def places(self) -> dict[int, str]:
+        """The file of each number. BoxError as above: a message that gets another number may be met under neither."""
         try:
-            if self.sequences_file:
-                with open(self.sequences_file, "rb", opener=files.open_quietly) as file:
-                    return parse_sequences(file.read())
-        except FileNotFoundError:
-            pass
+            return dict(sorted(files.steadily(self.path, self._scan_files).items()))
         except OSError as err:
-            raise BoxError(f"{self.mailbox}: cannot read {self.sequences_file}: {files.why(err)}") from err
-        return {}
+            raise BoxError(f"{self.mailbox}: cannot be listed: {files.why(err)}") from err
+
+    def inodes(self) -> dict[int, list[int]]:
+        """The numbers of each inode, as they are at one moment; quick, and to be looked at again. OSError."""
+        found: dict[int, list[int]] = {}
+        with files.scan(self.path) as entries:
+            for entry in entries:
+                if is_number(entry.name):
+                    with suppress(OSError):  # a link to nowhere, or to itself
+                        inode = entry.stat().st_ino if entry.is_symlink() else entry.inode()
+                        found.setdefault(inode, []).append(int(entry.name))
+        return found
+
+    def sequences(self) -> dict[str, Ranges]:
+        with self.unchanging() as sequences:
+            return sequences
+
+    @contextmanager
+    def unchanging(self) -> Iterator[dict[str, Ranges]]:
+        """The sequences, while no program of MH gives messages other numbers.
+
+        BoxError if they cannot be read: all messages would seem to have lost their flags.
+        """
+        with ExitStack() as stack:
+            text = b""
+            try:
+                if self.sequences_file:
+                    text = stack.enter_context(unchanging(self.sequences_file, self.inside))
+            except OSError as err:
+                raise BoxError(f"{self.mailbox}: cannot read {self.sequences_file}: {files.why(err)}") from err
+            found = parse_sequences(text)
+            if len(found) > MOST_SEQUENCES:
+                raise BoxError(
+                    f"{self.mailbox}: {self.sequences_file} has {len(found)} sequences, {MOST_SEQUENCES} are the most"
+                )
+            yield found
+
+    def _looked_at(self) -> tuple[dict[int, Uid], dict[int, Flags]]:
+        """Uids and flags by number."""
+        with self.unchanging() as sequences:
+            found = self.places()
+        names: dict[int, Uid] = {}
+        used: set[str] = set()
+        for number, file in found.items():
+            names[number] = uid_of(file, number if file in used else None)
+            used.add(file)
+        return names, flags_by_number(sequences, list(names))
+
+    def _identity(self, number: int, uid: Uid, identify: Identify) -> MessageId:
+        """FileNotFoundError if another file has this number now."""
+        id = files.identity_of(self.at(str(number)), identify, self.inside)
+        if file_of(os.stat(self.at(str(number)))) != uid.partition("+")[0]:
+            raise FileNotFoundError
+        return id
 
     def _scan(self) -> list[int]:
         with files.scan(self.path) as found:
-            return [int(entry.name) for entry in found if is_number(entry.name) and entry.is_file()]
+            return [
+                int(entry.name)
+                for entry in found
+                if is_number(entry.name) and files.is_message(entry, self.path, self.path)
+            ]
+
+    def _scan_files(self) -> dict[int, str]:
+        found = {}
+        for number in self._scan():
+            with suppress(FileNotFoundError):
+                found[number] = file_of(os.stat(self.at(str(number))))
+        return found
 
 
 def _is_message(path: str) -> bool:
@@ -173,9 +239,9 @@ def _sequences_name() -> str | None:
 def _profile(home: str) -> dict[str, str]:
     """The entries of the user's profile, names in lower case."""
     try:
-        with open(os.path.join(home, ".mh_profile"), "rb") as file:
-            lines = os.fsdecode(file.read()).replace("\n ", " ").replace("\n\t", " ").split("\n")
+        text = os.fsdecode(files.read_small(os.path.join(home, ".mh_profile")))
     except OSError:
         return {}
+    lines = text.replace("\n ", " ").replace("\n\t", " ").split("\n")
     entries = (line.partition(":") for line in lines)
     return {name.strip().lower(): value.strip() for name, colon, value in entries if colon}

@@ -7,11 +7,13 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import BoxError
-from ..model import SEEN, Appended, Failure, FlagChange, Flags, Head, Holds, Measured, Message, Uid
+from ..model import NONE, SEEN, Appended, Failure, FlagChange, Flags, Head, Holds, Measured, Message, Uid
+from ..unchanged import State, lasting, state
 from . import delivery, files
 from .contract import Box
 from .flags import SequenceChange, edit_sequences, flags_by_number
@@ -24,6 +26,8 @@ TEMPORARY = ",mailsync."  # a name with a comma is no message for MH
 TRIES = 4  # times a number is looked for that no other program has taken
 
 _counter = count()
+
+Edits = tuple[Sequence[SequenceChange], Collection[int]]  # and numbers that leave all sequences
 
 T = TypeVar("T")
 D = TypeVar("D", Uid, Appended)
@@ -38,11 +42,13 @@ class Coming(NamedTuple):
 
 
 class OpenMh:
-    """The `Box` of an MH mailbox. A number may mean another file by now: inode and time are compared first."""
+    """The `Box` of an MH mailbox. A uid tells the file, whatever number it has: other programs give it another one."""
 
     def __init__(self, box: Mh) -> None:
         self._box = box
         self._next: int | None = None  # the number after the highest
+        self._numbers: dict[int, list[int]] = {}  # by inode, as they were
+        self._directory: State | None = None  # at that time
 
     @property
     def holds(self) -> Holds:
@@ -53,7 +59,7 @@ class OpenMh:
         return self._box.validity()
 
     def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
-        flags = flags_by_number(self._box.sequences(), sorted({number for uid in uids if (number := _number(uid))}))
+        flags = self._flags(uids)
         for uid in uids:
             try:
                 fd, stat = self._open(uid)
@@ -62,15 +68,14 @@ class OpenMh:
                 continue
             try:
                 body = files.LocalBody(fd, stat.st_size)
-                yield Message(uid, flags[_number(uid)], stat.st_mtime_ns // 10**9, body)
+                yield Message(uid, flags.get(uid, NONE), stat.st_mtime_ns // 10**9, body)
             finally:
                 os.close(fd)
 
     def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
         for uid in uids:
             try:
-                self._check(uid)
-                head: Head | Failure = files.head_of(self._path(uid), uid)
+                head: Head | Failure = files.head_of(self._box.at(str(self._number(uid))), uid, self._box.inside)
             except OSError as err:
                 head = files.failure(uid, err)
             yield head
@@ -80,25 +85,45 @@ class OpenMh:
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
         self._sweep()
-        return delivery.deliver(messages, temporary=self._temporary, place=self._place, fsync=self._box.fsync)
+        place, fsync = self._place, self._box.fsync
+        return delivery.deliver(messages, temporary=self._temporary, place=place, fsync=fsync, distinct=True)
 
     def set_flags(self, changes: Sequence[FlagChange]) -> Iterator[Uid | Failure]:
         for batch in delivery.batches(changes):
-            answers = [self._still(change.uid) for change in batch]
-            there = [change for change, answer in zip(batch, answers, strict=True) if not isinstance(answer, Failure)]
-            try:
-                self._edit([SequenceChange(_number(change.uid), change.add, change.remove) for change in there])
-            except OSError as err:
-                answers = [answer if isinstance(answer, Failure) else files.failure(answer, err) for answer in answers]
-            yield from answers
+            found: dict[Uid, int | Failure] = {}
+
+            def changed(batch: Sequence[FlagChange] = batch, found: dict[Uid, int | Failure] = found) -> Edits:
+                found.update((change.uid, self._still(change.uid)) for change in batch)
+                there = [(number, change) for change in batch if isinstance(number := found[change.uid], int)]
+                return [SequenceChange(number, change.add, change.remove) for number, change in there], ()
+
+            failed = self._tried(changed)
+            for change in batch:
+                answer = found.get(change.uid)
+                if isinstance(answer, Failure):
+                    yield answer
+                else:
+                    yield files.failure(change.uid, failed) if failed else change.uid
 
     def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
         for batch in delivery.batches(uids):
-            answers = [self._unlink(uid) for uid in batch]
-            # After the files: without its flags a message would look as if the user had changed them, and wanted it.
-            # If it fails, the numbers that stay do no harm: what is appended under one of them first clears it.
-            with suppress(OSError):
-                self._edit([], {_number(answer) for answer in answers if not isinstance(answer, Failure)})
+            answers: list[Uid | Failure] = []
+
+            def removed(batch: Sequence[Uid] = batch, answers: list[Uid | Failure] = answers) -> Edits:
+                # Before its flags: without them a message would look as if the user had changed them, and wanted it.
+                # If that fails, the numbers that stay do no harm: what is appended under one of them clears it first.
+                gone = []
+                for uid in batch:
+                    number = self._still(uid)
+                    answer = number if isinstance(number, Failure) else self._unlink(uid, number)
+                    answers.append(answer)
+                    if isinstance(number, int) and not isinstance(answer, Failure):
+                        gone.append(number)
+                return [], gone
+
+            failed = self._tried(removed)
+            if failed and not answers:  # it stayed locked
+                answers += [files.failure(uid, failed) for uid in batch]
             if not self._box.recognise(self._box.path):  # its numbers told that it is a mailbox; it still is one
                 with suppress(BoxError):
                     self._box.create()
@@ -126,51 +151,105 @@ class OpenMh:
 
     def _links(self, uids: Sequence[Uid], to: OpenMh) -> list[Appended | Failure | None]:
         """Second names in another mailbox; None if the bytes of a message must be copied."""
-        flags = flags_by_number(self._box.sequences(), sorted({_number(uid) for uid in uids}))
+        flags = self._flags(uids)
         holds = to.holds
-        coming = [Coming(uid, holds.of(flags[_number(uid)]), self._path(uid)) for uid in uids]
+        answers: dict[Uid, Appended | Failure | None] = {}
+        coming = []
+        for uid in uids:
+            number = self._still(uid)
+            if isinstance(number, Failure):
+                answers[uid] = number
+            else:
+                coming.append(Coming(uid, holds.of(flags.get(uid, NONE)), self._box.at(str(number))))
         try:
-            return to._numbered(coming, to._take)
+            taken = to._numbered(coming, to._take)
+            answers.update(zip((one.source for one in coming), taken, strict=True))
+            return [answers[uid] for uid in uids]
         except OSError as err:  # the sequences cannot be written
             return [files.refusal(uid, err) for uid in uids]
 
     # ---- helpers -----------------------------------------------------------------------------------------------------
 
-    def _path(self, uid: Uid) -> str:
-        return self._box.at(str(_number(uid)))
+    def _number(self, uid: Uid) -> int:
+        """The number that it has now. FileNotFoundError if it is gone."""
+        if number := self._found(uid):
+            return number
+        now = state(self._box.path)
+        if now != self._directory or not lasting(now):
+            self._directory, self._numbers = now, self._box.inodes()
+            if number := self._found(uid):
+                return number
+            if not self._tells_inodes():
+                places = self._box.places()
+                self._numbers = {}
+                for number, file in places.items():
+                    self._numbers.setdefault(_inode(file), []).append(number)
+                if number := self._found(uid):
+                    return number
+        raise FileNotFoundError(errno.ENOENT, "no longer there", uid)
 
-    def _check(self, uid: Uid) -> None:
-        """FileNotFoundError if another file has this number now, or none."""
-        if uid_of(_number(uid), os.stat(self._path(uid))) != uid:
-            raise _another()
+    def _found(self, uid: Uid) -> int | None:
+        """By what is known; looked at."""
+        file, _, only = uid.partition("+")
+        numbers = self._numbers.get(_inode(file), ())
+        return next((n for n in numbers if (not only or only == str(n)) and self._is(n, file)), None)
 
-    def _still(self, uid: Uid) -> Uid | Failure:
+    def _tells_inodes(self) -> bool:
+        """False on some file systems: what a directory says differs from what the file says."""
+        for inode, numbers in self._numbers.items():
+            with suppress(FileNotFoundError):
+                return os.stat(self._box.at(str(numbers[0]))).st_ino == inode
+        return True
+
+    def _is(self, number: int, file: str) -> bool:
         try:
-            self._check(uid)
+            return file_of(os.stat(self._box.at(str(number)))) == file
+        except FileNotFoundError:
+            return False
+
+    def _still(self, uid: Uid) -> int | Failure:
+        try:
+            return self._number(uid)
         except OSError as err:
             return files.failure(uid, err)
-        return uid
+
+    def _flags(self, uids: Sequence[Uid]) -> dict[Uid, Flags]:
+        """Of those that are there."""
+        with self._box.unchanging() as sequences:
+            numbers = {uid: number for uid in uids if isinstance(number := self._still(uid), int)}
+        flags = flags_by_number(sequences, sorted(set(numbers.values())))
+        return {uid: flags[number] for uid, number in numbers.items()}
 
     def _open(self, uid: Uid) -> tuple[int, os.stat_result]:
-        fd, stat = files.open_message(self._path(uid))
-        if uid_of(_number(uid), stat) != uid:
+        fd, stat = files.open_message(self._box.at(str(self._number(uid))), self._box.inside)
+        if file_of(stat) != uid.partition("+")[0]:
             os.close(fd)
             raise _another()
         return fd, stat
 
-    def _unlink(self, uid: Uid) -> Uid | Failure:
+    def _unlink(self, uid: Uid, number: int) -> Uid | Failure:
         try:
-            self._check(uid)
-            os.unlink(self._path(uid))
+            os.unlink(self._box.at(str(number)))
         except OSError as err:
             return files.failure(uid, err)
         return uid
 
-    def _edit(self, changes: Sequence[SequenceChange], cleared: Collection[int] = ()) -> None:
-        """OSError if the sequences cannot be written."""
-        path = self._box.sequences_file
-        if path and (changes or cleared):
-            rewrite(path, lambda text: edit_sequences(text, changes, cleared), fsync=self._box.fsync)
+    def _edit(self, edits: Callable[[], Edits]) -> None:
+        """Change the sequences as `edits` says, which is asked while no program of MH gives messages other numbers.
+
+        OSError if they cannot be written.
+        """
+        if path := self._box.sequences_file:
+            rewrite(path, lambda text: edit_sequences(text, *edits()), fsync=self._box.fsync)
+        else:
+            edits()
+
+    def _tried(self, edits: Callable[[], Edits]) -> OSError | None:
+        try:
+            self._edit(edits)
+        except OSError as err:
+            return err
+        return None
 
     def _sweep(self) -> None:
         """Take away what killed runs left: nobody else would."""
@@ -202,7 +281,8 @@ class OpenMh:
             self._next = first + len(waiting)
             numbers = dict(zip(waiting, range(first, self._next), strict=True))
             new = [SequenceChange(n, batch[i].flags, frozenset({SEEN}) - batch[i].flags) for i, n in numbers.items()]
-            self._edit(undo + new, numbers.values())
+            edits = undo + new, numbers.values()
+            self._edit(partial(_same, edits))
             undo = []
             for index, number in numbers.items():
                 # Who takes this number after us gets none of these flags. His own `unseen` stays: better unread than
@@ -217,16 +297,16 @@ class OpenMh:
                     self._next = None
             if not waiting:
                 break
-        self._edit(undo)
+        if undo:
+            self._edit(partial(_same, (undo, ())))
         for index, one in waiting.items():
             answers[index] = Failure(one.source, "other programs took every number first")
         return [answers[i] for i in range(len(batch))]
 
     def _put(self, staged: Coming, number: int) -> Uid | Failure:
-        path = self._box.at(str(number))
         try:
-            os.link(staged.path, path)
-            uid = uid_of(number, os.stat(path))
+            uid = uid_of(file_of(os.stat(staged.path)))
+            os.link(staged.path, self._box.at(str(number)))
             os.unlink(staged.path)
         except FileExistsError:
             raise
@@ -236,20 +316,21 @@ class OpenMh:
 
     def _take(self, message: Coming, number: int) -> Appended | Failure | None:
         """A second name for a message that lies in another mailbox; None if it can have none."""
-        path = self._box.at(str(number))
+        temporary = self._temporary()  # which nobody gives to another message while we look at it
         try:
             if os.path.islink(message.path):  # it would lead elsewhere from here
                 return None
-            os.link(message.path, path)
-            found = os.stat(path)
-            if uid_of(_number(message.source), found) != message.source:
-                os.unlink(path)
+            os.link(message.path, temporary)
+            if file_of(os.stat(temporary)) != message.source.partition("+")[0]:
                 raise _another()
+            answer = self._put(message._replace(path=temporary), number)
         except FileExistsError:
             raise
         except OSError as err:
             return None if err.errno in files.NO_LINK else files.failure(message.source, err)
-        return Appended(message.source, uid_of(number, found))
+        finally:
+            files.remove(temporary)
+        return answer if isinstance(answer, Failure) else Appended(message.source, answer)
 
     def _durable(self, answers: list[D | Failure]) -> list[D | Failure]:
         return delivery.durable(answers, (self._box.path,) if self._box.fsync else ())
@@ -259,15 +340,25 @@ def is_number(name: str) -> bool:
     return name.isascii() and name.isdigit() and name[0] != "0" and len(name) < 19
 
 
-def _number(uid: Uid) -> int:
-    """0, which no message has, for what is no uid of ours."""
-    number = uid.partition(".")[0]
-    return int(number) if is_number(number) else 0
+def uid_of(file: str, number: int | None = None) -> Uid:
+    """`number`: of a second link to the same file, which only that tells from the first."""
+    return Uid(file if number is None else f"{file}+{number}")
 
 
-def uid_of(number: int, stat: os.stat_result) -> Uid:
-    # The size, too: a number and an inode are soon used again, and the time is the date of the message.
-    return Uid(f"{number}.{stat.st_ino}.{stat.st_mtime_ns}.{stat.st_size}")
+def file_of(stat: os.stat_result) -> str:
+    """What stays the same when another program gives the message another number."""
+    # The size, too: an inode is soon used again, and the time may be the date of the message.
+    return f"{stat.st_ino}.{stat.st_mtime_ns}.{stat.st_size}"
+
+
+def _inode(file: str) -> int:
+    """0, which no message has, for what is no file of ours."""
+    inode = file.partition(".")[0]
+    return int(inode) if inode.isascii() and inode.isdigit() else 0
+
+
+def _same(edits: Edits) -> Edits:
+    return edits
 
 
 def _another() -> FileNotFoundError:

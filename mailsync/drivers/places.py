@@ -111,6 +111,11 @@ class Places:
         except BadName as err:
             raise BoxError(str(err)) from err
 
+    def root_of(self, mailbox: Mailbox, place: Place) -> str:
+        """The directory of the store that it lies in; its own, where it is in none."""
+        names = {root.name: root.path for root in self._all_roots if mailbox.startswith(root.name)}
+        return names[max(names, key=len)] if names and not place.inbox else place.above or place.path
+
     def levels(self, mailbox: Mailbox) -> list[str]:
         """The levels below the root: those above it are the user's own, and may well be /tmp."""
         if self.plus:
@@ -120,8 +125,12 @@ class Places:
         return [os.path.basename(below)] if below.startswith("/") else below.split("/")
 
     @cached_property
+    def _all_roots(self) -> list[Root]:
+        return self.roots(self._patterns)
+
+    @cached_property
     def _own_roots(self) -> list[Root]:
-        return [root for root in self.roots(self._patterns) if root.format in (None, "maildir")]
+        return [root for root in self._all_roots if root.format in (None, "maildir")]
 
     def _root(self, name: str) -> Root:
         mark, rest = _split(name)

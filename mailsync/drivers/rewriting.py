@@ -7,12 +7,12 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from .. import stopping
 from . import dotlocks
-from .files import CHUNK, FileError, remove, sync_directory, write_all
+from .files import FileError, open_small, read_rest, remove, sync_directory, write_all
 
 LOCK_WAIT = 10.0  # seconds
 LOCK_STALE = 120.0  # seconds; Dovecot's limit for its small files
@@ -26,11 +26,41 @@ def rewrite(path: str, edit: Callable[[bytes], bytes], *, fsync: bool, wait: flo
     """
     path = os.path.realpath(path)
     until = time.monotonic() + wait
-    with _dotlock(f"{path}.lock", until), _record_lock(path, until) as held:
-        old = b"" if held is None else b"".join(iter(lambda: os.read(held, CHUNK), b""))
+    with _dotlock(f"{path}.lock", until), _record_lock(path, lambda: _opened(path), fcntl.LOCK_EX, until) as held:
+        old = b"" if held is None else read_rest(held)
         new = edit(old)
         if new != old:
             _replace(path, new, None if held is None else stat.S_IMODE(os.fstat(held).st_mode), fsync)
+
+
+@contextmanager
+def unchanging(path: str, inside: Sequence[str] = (), wait: float = LOCK_WAIT) -> Iterator[bytes]:
+    """The text of a small file, b"" if there is none, while nobody who locks it by fcntl changes what it is about.
+
+    Writes nothing. OSError if it stays locked, or as `read_small`.
+    """
+    until = time.monotonic() + wait
+    while True:
+        with _record_lock(path, lambda: open_small(path, inside), fcntl.LOCK_SH, until) as held:
+            if held is None or _has_name(held, path):  # else it was replaced while we waited
+                yield b"" if held is None else read_rest(held)
+                return
+        _wait(path, until)
+
+
+def _has_name(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _opened(path: str) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileError(errno.EINVAL, "not a regular file", path)
+    return fd
 
 
 def _replace(path: str, new: bytes, mode: int | None, fsync: bool) -> None:
@@ -70,17 +100,17 @@ def _dotlock(dotlock: str, until: float) -> Iterator[None]:
 
 
 @contextmanager
-def _record_lock(path: str, until: float) -> Iterator[int | None]:
+def _record_lock(path: str, opened: Callable[[], int], kind: int, until: float) -> Iterator[int | None]:
     """The file, open and locked; None if there is none."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = opened()
     except FileNotFoundError:
         yield None
         return
     try:
         while True:
             try:
-                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(fd, kind | fcntl.LOCK_NB)
                 break
             except OSError as err:
                 if err.errno not in (errno.EACCES, errno.EAGAIN):

@@ -41,7 +41,9 @@ class Walk:
     ) -> Iterator[BoxInfo]:
         """The names in one directory. In one that is a mailbox itself, files are its own and never mailboxes."""
         for entry in entries:
-            if in_mailbox and (entry.is_file or entry.name in MAILDIR_PARTS):
+            # A number that is no directory is a message of MH, wherever it leads.
+            its_own = entry.is_file or entry.name in MAILDIR_PARTS or (entry.name.isdigit() and not entry.is_dir)
+            if in_mailbox and its_own:
                 continue
             if not above and is_taken(entry.name):
                 yield unseen(Mailbox(entry.name), "this name means another place: as a mailbox it cannot be reached")

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import reduce
 
 from ..digest import blake2b
 from ..drivers.contract import Driver, Wanted
 from ..drivers.memory import Bytes
 from ..errors import BoxError, Lost, MsinfoError
 from ..identity import forged
-from ..model import SEEN, Boxname, Failure, Key, Listing, Mailbox, Message, MessageId, Token, Uid
+from ..model import SEEN, Boxname, Failure, Key, Line, Listing, Mailbox, Message, MessageId, Token, Uid
 from . import text
 from .text import Memory
 
 AWAY = "Restore it from a backup; or move it away: the next run then unites both stores and deletes nothing."
 Place = tuple[str | None, Uid]  # where a message is: a uid says nothing under another validity
+LARGEST = 256 * 1024 * 1024  # bytes: several million messages
 TRIES = 4  # to save: as often another run may save in between, or the connection break
 OURS, FORGED, OTHER = MessageId("ours"), MessageId("forged"), MessageId("other")
 
@@ -65,7 +67,9 @@ class Msinfo:
             return {}
         memory, raw = self._newest([raw for _, raw in found])
         if len(found) > 1:
-            self.notes.append(f"msinfo {self.mailbox} holds {len(found)} messages of this channel: the newest counts")
+            self.notes.append(
+                f"msinfo {self.mailbox} holds {len(found)} messages of this channel: what all remember counts"
+            )
         self.digest = _digest(raw)
         return memory
 
@@ -146,52 +150,78 @@ class Msinfo:
 
     def _news(self, known: Collection[Place | None]) -> tuple[Listing, list[tuple[Place, bytes]]]:
         """The mailbox, and those of our messages that are not `known`. Looked at again: others may be replacing one."""
-        why = "what is listed there is gone when it is fetched"
+        why = Failure(self.mailbox, "what is listed there is gone when it is fetched")
         for _ in range(TRIES):
             listing = self._list()
             if listing.unreadable:
-                why = str(listing.unreadable[0])
+                why = listing.unreadable[0]
                 continue
             wanted = [place for place in _ours(listing) if place not in known]
-            found = self._read(wanted)
+            found, failure = self._read(wanted)
             if len(found) == len(wanted):
                 return listing, found
-        raise BoxError(why)
+            why = failure or why
+        raise BoxError(str(why), why.hint)
 
-    def _read(self, places: Sequence[Place]) -> list[tuple[Place, bytes]]:
-        """Messages, with all their bytes, without those that are gone."""
+    def _read(self, places: Sequence[Place]) -> tuple[list[tuple[Place, bytes]], Failure | None]:
+        """Messages, with all their bytes, without those that are gone; and why one cannot be read, if so.
+
+        Dovecot may give an empty text, and not say that it is gone, for what was removed after the mailbox was opened.
+        """
+        found: list[tuple[Place, bytes]] = []
+        unread: Failure | None = None
         if not places:
-            return []
-        found = []
+            return found, unread
         shown = _Shown(self.channel)
         with self.driver.open(self.mailbox, write=False) as box:
             for place, message in zip(places, box.fetch([uid for _, uid in places]), strict=True):
                 if isinstance(message, Failure):
-                    if message.gone:
-                        continue
-                    raise BoxError(str(message), message.hint)
+                    unread = unread if message.gone else message
+                    continue
+                if message.body.size(wire=False) > LARGEST:
+                    unread = Failure(message.uid, f"more than {LARGEST} bytes are no memory", AWAY)
+                    continue
                 raw = b"".join(message.body.chunks(wire=False))
                 # Courier gives another text for what is gone: it would pass for a memory of nothing.
                 if shown(raw.partition(b"\n\n")[0] + b"\n") == OURS:
                     found.append((place, raw))
-        return found
+        return found, unread
 
     def _newest(self, raws: Sequence[bytes]) -> tuple[Memory, bytes]:
-        """Of several memories the newest that can be read. MsinfoError if there is none."""
-        newest: tuple[Memory, bytes] | None = None
+        """The newest of those that can be read, and of what it remembers what all do. MsinfoError if there is none."""
+        read: list[tuple[Memory, bytes]] = []
         error: MsinfoError | None = None
-        for raw in sorted(raws, key=text.date):
+        for raw in sorted(raws, key=text.date, reverse=True):
             try:
                 memory, notes = text.parse(raw, self.kind)
             except MsinfoError as err:
                 error = err
             else:
-                newest = memory, raw
+                read.append((memory, raw))
                 self.notes += [f"msinfo {self.mailbox}: {note}" for note in notes]
-        if newest is None:
+        if not read:
             assert error
             raise MsinfoError(f"msinfo {self.mailbox}, channel {self.channel}: {error}", error.hint)
-        return newest
+        (memory, raw), *older = read
+        return reduce(agreed, (other for other, _ in older), memory), raw
+
+
+def agreed(one: Memory, other: Memory) -> Memory:
+    """What both remember, with the flags that both do. A killed run may leave two memories; a forged one is another.
+
+    Neither can make anything look deleted that was not seen on both sides.
+    """
+    memory: Memory = {}
+    for boxname in one.keys() & other.keys():
+        both = ((key, _agreed(lines, other[boxname].get(key, ()))) for key, lines in one[boxname].items())
+        memory[boxname] = {key: lines for key, lines in both if lines}
+    return memory
+
+
+def _agreed(some: Sequence[Line], others: Sequence[Line]) -> tuple[Line, ...]:
+    if [line._replace(flags=None) for line in some] != [line._replace(flags=None) for line in others]:
+        return ()
+    return tuple(a if a.flags == b.flags else a._replace(flags=None) for a, b in zip(some, others, strict=True))
 
 
 def fold(ours: Memory, touched: Mapping[Boxname, Collection[Key]], theirs: Memory) -> Memory:

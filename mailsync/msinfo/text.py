@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from binascii import unhexlify
+from collections import Counter
 from collections.abc import Mapping
 from operator import itemgetter
 
@@ -70,6 +71,7 @@ def parse(raw: bytes, kind: str) -> tuple[Memory, tuple[str, ...]]:
     memory: Memory = {}
     lost = 0
     box: dict[Key, tuple[Line, ...]] = {}
+    groups: dict[tuple[Boxname, Key], Counter[Line]] = {}  # the ids with several lines
     again = False  # a box that comes twice, which no mailsync writes, is one box
     current: Boxname | None = None
     tails: Tails = {}
@@ -101,8 +103,12 @@ def parse(raw: bytes, kind: str) -> tuple[Memory, tuple[str, ...]]:
         before = box.get(folded)
         if before is None:
             box[folded] = (line,)
-        elif not (again and line in before):
-            box[folded] = (*before, line)
+            continue
+        group = groups.get((current, folded)) or groups.setdefault((current, folded), Counter(before))
+        if not (again and line in group):
+            group[line] += 1
+    for (name, folded), group in groups.items():
+        memory[name][folded] = tuple(group.elements())
     return memory, ((f"{lost} lines of msinfo could not be read and are passed over",) if lost else ())
 
 

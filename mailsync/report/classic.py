@@ -11,7 +11,7 @@ from ..model import Boxname, Failure, Side
 from ..out import Out
 from ..wording import many
 from . import Ended, Heads, Summary, traced
-from .printable import printable, printable_lines
+from .printable import printable, printable_lines, short
 from .progress import NoProgress, Progress
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .boxes import Boxes
     from .results import BoxResult, Compared, Listed, MassDeletion, Restored
     from .turns import Post, Turns, Voice
+
+LONGEST_LINE = 1000  # characters of a problem: what it quotes may have been made to fill the screen
 
 
 @dataclass
@@ -144,7 +146,7 @@ class Classic:
     def note(self, text: str, *, asked: bool = False) -> None:
         if self.warnings or asked:
             self.progress.pause()
-            self.err.line(f"mailsync: {printable(text)}")
+            self.err.line(f"mailsync: {printable(short(text))}")
 
     def debug(self, text: str) -> None:
         if self.debugging:
@@ -154,9 +156,9 @@ class Classic:
     def problem(self, text: str, hint: str = "") -> None:
         self.progress.pause()
         red, bold, plain = ("\x1b[31m", "\x1b[1m", "\x1b[0m") if self.colour else ("", "", "")
-        self.err.line(f"{bold}mailsync:{plain} {red}{_lines(text)}{plain}")
+        self.err.line(f"{bold}mailsync:{plain} {red}{_lines(short(text))}{plain}")
         if hint:
-            self.err.line(f"  {_lines(hint)}")
+            self.err.line(f"  {_lines(short(hint))}")
 
     def error(self, error: MailsyncError, code: int) -> None:
         self.problem(str(error), error.hint)
@@ -204,7 +206,14 @@ class Classic:
 
 def _lines(text: str) -> str:
     """Faults of a configuration and tracebacks are of many lines; a foreign one cannot pass for one of ours."""
-    return printable_lines(text.rstrip("\n")).replace("\n", "\n  ")
+    lines = printable_lines(text.rstrip("\n")).split("\n")
+    return "\n  ".join(map(_short, lines))
+
+
+def _short(line: str) -> str:
+    """With its end, where the reason stands."""
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]}...{line[-half:]}"
 
 
 def _ended(one: Ended) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 # C0 and C1 controls, DEL, and what turns the direction of text around or hides it (RFC 9839; Trojan Source).
+LONGEST = 2000  # characters of a line
 _UNFIT = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"  # tags: text that nobody sees
@@ -14,6 +15,14 @@ _UNFIT = re.compile(
 def printable(text: str) -> str:
     """The text with each unfit character as an escape; bytes that are no UTF-8 likewise."""
     return _UNFIT.sub(_escape, text)
+
+
+def short(text: str) -> str:
+    """The text, its lines no longer than anybody reads: names and ids of others may have megabytes."""
+    lines = text.split("\n")
+    return "\n".join(
+        line if len(line) <= LONGEST else f"{line[:LONGEST]}... ({len(line)} characters)" for line in lines
+    )
 
 
 def printable_lines(text: str) -> str:

@@ -49,7 +49,6 @@ class Turns:
     progress: Progress = field(default_factory=NoProgress)
     ask: Ask | None = None
     in_order: bool = True  # else each is heard at once
-    asking: bool = False
     _hushed: bool = False  # nothing is asked any more
     _steps: int = 0
     _now: int = 0  # whose turn it is
@@ -117,11 +116,7 @@ class Turns:
             answer.put("")
             return
         self.progress.pause()
-        self.asking = True
-        try:
-            answer.put(self.ask(f"Channel {printable(channel)}:\n{question}"))
-        finally:
-            self.asking = False
+        answer.put(self.ask(f"Channel {printable(channel)}:\n{question}"))
 
     def expect(self, steps: int) -> None:
         """So many more."""

@@ -76,7 +76,7 @@ class Dovecot(Server):
         return self.directory_of(login) / self._face.mail if self._face.mail else None
 
     def _started(self) -> Daemon:
-        (self.directory / "home").mkdir()
+        (self.directory / "home").mkdir(exist_ok=True)
         if self._face.oauth:
             keys = self.directory / "keys" / "default" / "HS256"
             keys.mkdir(parents=True)

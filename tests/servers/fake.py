@@ -39,6 +39,7 @@ __all__ = [
     "FakeServer",
     "FakeStore",
     "Inject",
+    "Pour",
     "Swallow",
     "Trap",
 ]
@@ -105,13 +106,20 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
+class Pour:
+    """Do not execute; send these pieces, as many as the client takes, and then close."""
+
+    pieces: Callable[[Command], Iterable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class Do:
     """Change something just before the command is executed, as another client would."""
 
     call: Callable[[FakeServer], object]
 
 
-Action: TypeAlias = Inject | Bye | Cut | Swallow | Delay | Answer | Edit | Do
+Action: TypeAlias = Inject | Bye | Cut | Swallow | Delay | Answer | Edit | Pour | Do
 
 
 @dataclass(slots=True)
@@ -313,6 +321,11 @@ class FakeServer:
                         call(self)
                 case Answer(text):
                     answer = [b"%s %s\r\n" % (command.tag, text.encode())]
+                case Pour(pieces):
+                    for piece in pieces(command):
+                        wire.send(piece)
+                    wire.hang_up()
+                    raise Closed
                 case Bye(text, "instead"):
                     answer = [_bye(text)]
                     session.over = True

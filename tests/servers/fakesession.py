@@ -279,7 +279,7 @@ class Session:
     # ---- mailboxes ---------------------------------------------------------------------------------------------------
 
     def _do_enable(self, arguments: Arguments, by_uid: bool) -> Iterator[bytes]:
-        wanted = [each for each in arguments.words() if each in (b"UTF8=ACCEPT", b"CONDSTORE")]
+        wanted = [each for each in arguments.words() if each in (b"UTF8=ACCEPT", b"CONDSTORE", b"QRESYNC")]
         enabled = [each for each in wanted if self._has(_text(each))]
         self._enabled.update(enabled)
         yield b" ".join([b"* ENABLED", *enabled]) + b"\r\n"
@@ -412,10 +412,17 @@ class Session:
     def _select(self, arguments: Arguments, *, read_only: bool) -> Iterator[bytes]:
         self._box = None
         name = self._name_in(arguments)
+        then: list[int] = []
         if arguments:
             self._need("CONDSTORE")
-            if arguments.group().words() != [b"CONDSTORE"]:
-                raise Bad(b"unknown parameter")
+            parameters = arguments.group()
+            match parameters.word():
+                case b"QRESYNC" if b"QRESYNC" in self._enabled:
+                    then = [int(word) for word in parameters.group().words()]
+                case b"CONDSTORE":
+                    parameters.end()
+                case _:
+                    raise Bad(b"unknown parameter")
             self._enabled.add(b"CONDSTORE")
         arguments.end()
         self._box = box = self._store.existing(name)
@@ -433,7 +440,17 @@ class Session:
         yield b"* OK [PERMANENTFLAGS (%s)] kept\r\n" % b" ".join(permanent)
         if self._has("CONDSTORE"):
             yield b"* OK [HIGHESTMODSEQ %d] highest\r\n" % box.modseq
+        if then and then[0] == box.uidvalidity:
+            yield from self._changes(box, since=then[1])
         yield b"[READ-ONLY] " if read_only else b"[READ-WRITE] "
+
+    def _changes(self, box: FakeBox, since: int) -> Iterator[bytes]:
+        """RFC 7162, 3.2.5.2. When messages went is forgotten: all that ever went are told."""
+        if gone := sorted({*range(1, box.uidnext)}.difference(message.uid for message in box.messages)):
+            yield b"* VANISHED (EARLIER) %s\r\n" % as_set(gone)
+        for number, message in enumerate(box.messages, 1):
+            if message.modseq > since:
+                yield self._flags_changed(number, message, uid=True)
 
     @property
     def _selected(self) -> FakeBox:
@@ -461,8 +478,9 @@ class Session:
         if expunges:
             for number in range(len(self._view), 0, -1):
                 if self._view[number - 1].gone:
-                    del self._view[number - 1]
-                    yield b"* %d EXPUNGE\r\n" % number
+                    uid = self._view.pop(number - 1).uid
+                    by_uid = b"QRESYNC" in self._enabled
+                    yield b"* VANISHED %d\r\n" % uid if by_uid else b"* %d EXPUNGE\r\n" % number
             self._told_at = (box.modseq, box.uidnext)
         for number, message in enumerate(self._view, 1):
             if not message.gone and self._known[message.uid] != message.modseq:

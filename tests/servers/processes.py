@@ -55,6 +55,30 @@ class Daemon:
         self._process.wait()
 
 
+ESTABLISHED, CLOSE_WAIT = "01", "08"  # proc(5), net/tcp; of the second only the other end is closed
+
+
+def open_ends(port: int, *states: str) -> dict[int, str]:
+    """The connections to a port of this machine, as its server has them: their other ports, and inodes."""
+    found = {}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, state, *rest = line.split()
+        if int(local.partition(":")[2], 16) == port and state in states:
+            found[int(remote.partition(":")[2], 16)] = rest[5]
+    return found
+
+
+def holders(inode: str, session: int) -> list[int]:
+    """The processes of a session that have this socket open."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdecimal() and os.getsid(int(process.name)) == session:
+                links = {os.readlink(link) for link in (process / "fd").iterdir()}
+                found += [int(process.name)] if f"socket:[{inode}]" in links else []
+    return found
+
+
 def in_namespace(script: Path) -> list[str | Path]:
     """Run a shell script with mounts of its own. All that it starts ends with it: it is their pid 1.
 

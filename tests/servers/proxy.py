@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self
 
 from .fakewire import LITERAL, Tally, listen, reset_on_close
 
@@ -82,6 +82,12 @@ class Link:
     swallowed: bytes = b""  # the tag whose answer is not to be passed on
     answered: bool = False  # the client was sent something since it sent something
     over: bool = False
+    stalled: bool = False
+
+    @property
+    def local(self) -> int:
+        """The port of our end of the connection to the server."""
+        return int(self.server.getsockname()[1])
 
     def mute(self) -> bool:
         """What the server sends now belongs to the answer that is not to be passed on."""
@@ -112,12 +118,16 @@ class Proxy:
         *,
         swallow: str | bytes | None = None,  # the server executes this command, its answer is not passed on: cut
         nth: int = 1,  # of the commands in which `swallow` is found, over all connections
+        bye: Literal["", "instead", "before", "after"] = "",  # what the server says: not executed, or before its answer
         cut_to_client: int | None = None,  # after so many bytes
         cut_to_server: int | None = None,
         cut_literal_to_client: int | None = None,  # in the middle of the nth
         cut_literal_to_server: int | None = None,
+        stall_to_client: int | None = None,  # after so many bytes nothing is taken or passed on any more, either way
+        stall_to_server: int | None = None,
+        watch: Callable[[bytes, Link], bool] | None = None,  # sees each command before its end is passed on; True: cut
         reset: bool = False,  # a cut is seen as ECONNRESET, not as an end
-        first_only: bool = False,  # only the first connection is cut by bytes and literals
+        first_only: bool = False,  # only the first connection is cut or stalled by bytes and literals
         chunk: int | None = None,  # read and pass on so many bytes at a time, in small buffers
         delay_to_client: float = 0.0,  # seconds
         delay_to_server: float = 0.0,
@@ -126,10 +136,15 @@ class Proxy:
         self._target_port = target_port
         self._swallow = re.compile(swallow.encode() if isinstance(swallow, str) else swallow, re.I) if swallow else None
         self._until = nth
+        self._bye = bye
         self._cut_to_client = cut_to_client
         self._cut_to_server = cut_to_server
         self._cut_literal_to_client = cut_literal_to_client
         self._cut_literal_to_server = cut_literal_to_server
+        self._stall_to_client = stall_to_client
+        self._stall_to_server = stall_to_server
+        self._watch = watch
+        self._ending = threading.Event()
         self._reset = reset
         self._first_only = first_only
         self._chunk = chunk
@@ -176,6 +191,7 @@ class Proxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._threads[0].join()
         self._listener.close()
+        self._ending.set()
         for link in self._links:
             link.shut()
         for thread in self._threads:
@@ -217,31 +233,36 @@ class Proxy:
     def _to_server(self, link: Link) -> None:
         scanner = Scanner()
         cut = Cut(self._cut_to_server, self._cut_literal_to_server) if link.faulty else Cut()
+        stall = Cut(self._stall_to_server) if link.faulty else Cut()
         for data in self._arriving(link.client, self._delay_to_server, lambda size: self._came(link, size)):
             for piece in scanner.pieces(data):
-                if piece.last:
-                    self._command(link, scanner.text)
-                self._pass_on(link, link.server, piece.data[: cut.allowed(piece)])
-                if cut.reached and not link.over:
+                seen = piece.last and self._command(link, scanner.text)
+                if link.swallowed and self._bye == "instead" and not link.over:
+                    self._hang_up(link)
+                self._pass_on(link, link.server, piece.data[: min(cut.allowed(piece), stall.allowed(piece))])
+                if (cut.reached or seen) and not link.over:
                     link.cut(reset=self._reset)
+            self._hold(link, stall)
         with suppress(OSError):
             link.server.shutdown(socket.SHUT_WR)
 
     def _to_client(self, link: Link) -> None:
         scanner = Scanner()
         cut = Cut(self._cut_to_client, self._cut_literal_to_client) if link.faulty else Cut()
+        stall = Cut(self._stall_to_client) if link.faulty else Cut()
         mute = False
         for data in self._arriving(link.server, self._delay_to_client, lambda size: None):
             for piece in scanner.pieces(data):
                 with link.lock:
-                    mute = link.mute() if piece.first else mute
+                    mute = (self._bye != "after" and link.mute()) if piece.first else mute
                 if not mute:
                     if self._rate_to_client:
                         time.sleep(len(piece.data) / self._rate_to_client)
-                    self._pass_on(link, link.client, piece.data[: cut.allowed(piece)])
+                    self._pass_on(link, link.client, piece.data[: min(cut.allowed(piece), stall.allowed(piece))])
                 swallowed = piece.last and self._answered(link, scanner.text)
                 if (cut.reached or swallowed) and not link.over:
-                    link.cut(reset=self._reset)
+                    self._hang_up(link)
+            self._hold(link, stall)
         if not link.over:
             with suppress(OSError):
                 link.client.shutdown(socket.SHUT_WR)
@@ -266,6 +287,17 @@ class Proxy:
             while queue and queue[0][0] <= time.monotonic():
                 yield queue.popleft()[1]
 
+    def _hang_up(self, link: Link) -> None:
+        if self._bye:
+            self._pass_on(link, link.client, b"* BYE the server is going down\r\n")
+        link.cut(reset=self._reset)
+
+    def _hold(self, link: Link, stall: Cut) -> None:
+        """A network that is silent: what the client sends from now on fills the buffers."""
+        link.stalled = link.stalled or stall.reached
+        if link.stalled:
+            self._ending.wait()
+
     def _came(self, link: Link, size: int) -> None:
         with self.tally.lock, link.lock:
             self.tally.received += size
@@ -274,7 +306,7 @@ class Proxy:
 
     def _pass_on(self, link: Link, to: socket.socket, data: bytes) -> None:
         """Once the link is cut, what still comes is read and dropped: so the client gets all that was sent to it."""
-        if link.over or not data:
+        if link.over or not data or link.stalled:
             return
         if to is link.client:
             with self.tally.lock, link.lock:
@@ -289,17 +321,19 @@ class Proxy:
 
     # ---- commands ----------------------------------------------------------------------------------------------------
 
-    def _command(self, link: Link, text: bytes) -> None:
+    def _command(self, link: Link, text: bytes) -> bool:
+        """Take note of a command; True if the connection ends behind it."""
         with self.tally.lock, link.lock:
             self.tally.log.append(text)
             tag, blank, _ = text.partition(b" ")
             if not blank:
-                return  # what AUTHENTICATE asked for
+                return False  # what AUTHENTICATE asked for
             link.waiting.append(tag)
             if self._swallow and self._swallow.search(text):
                 self._until -= 1
                 if self._until == 0:
                     link.swallowed = tag
+        return bool(self._watch and self._watch(text, link))
 
     def _answered(self, link: Link, text: bytes) -> bool:
         """Take note of a response; True if it ends the answer that is not passed on."""

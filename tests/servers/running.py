@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from .processes import Daemon, NotStarted, certificate, free_ports
+from .processes import CLOSE_WAIT, ESTABLISHED, Daemon, NotStarted, certificate, free_ports, holders, open_ends
 
 PASSWORD = "secret"
 ATTEMPTS = 3  # another process may take a port between our look and the server's
@@ -51,6 +52,28 @@ class Server(ABC):
     def stop(self) -> None:
         self._daemon.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def process_of(self, client_port: int) -> int:
+        """The one that serves this plain connection, which is logged in. LookupError if there is none."""
+        for _ in range(200):  # the process of the login hands it over
+            inode = open_ends(self.port, ESTABLISHED).get(client_port)
+            found = holders(inode, self._daemon.pid) if inode else []
+            if len(found) == 1:
+                return found[0]
+            time.sleep(0.01)
+        raise LookupError(f"no process serves {client_port}")
+
+    def halt(self) -> None:
+        """End all its processes at once. `resume` starts it again, on the same ports, with the same mail."""
+        self._daemon.stop()
+
+    def resume(self) -> None:
+        self._daemon = self._started()
+        self._daemon.await_greeting(self.port)
+
+    def is_at_rest(self) -> bool:
+        """True once it is done with all connections that clients have given up, or that were cut."""
+        return not any(open_ends(port, CLOSE_WAIT) for port in (self.port, self.tls_port))
 
     def __str__(self) -> str:
         return f"{self.name} on port {self.port}"

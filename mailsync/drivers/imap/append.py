@@ -8,7 +8,6 @@ spoil its neighbours goes by itself: MULTIAPPEND is all or nothing.
 from __future__ import annotations
 
 import re
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -16,8 +15,10 @@ from dataclasses import dataclass, field
 
 from ...errors import Lost
 from ...model import Appended, Failure, Holds, Message, Uid
+from ...stopping import Stopped
 from ..files import FileError, failure, why
 from . import answers, sets
+from .dates import internal_date
 from .tokens import ProtocolError, Status, written
 from .wire import Connection
 
@@ -31,7 +32,6 @@ PATIENCE = 3  # so many times in a row the server may ask to be left alone
 
 _HEADER = re.compile(rb"(?:[!-9;-~]++:[\t -~]*+\r\n(?:[\t ][\t -~]*+\r\n)*+)++")
 MAX_HEADER = 256 * 1024
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(slots=True)
@@ -96,22 +96,30 @@ class Appender:
                     yield from self._single(ready)
             if open_batch:
                 self._conn.push(b"\r\n")
-        except BaseException:
+        except GeneratorExit:
             with suppress(Lost):
-                self._finish(open_batch)
+                self._end(open_batch)
+                for _ in self._answered(0):
+                    pass
+            raise
+        except BaseException as err:
+            with suppress(Lost):
+                self._end(open_batch)
+                if isinstance(err, Stopped):
+                    self._conn.hurry()
+                yield from self._answered(0)  # they are done, and are to be remembered
             raise
         all_sent()
         yield from self._answered(0)
 
-    def _finish(self, open_batch: Command | None) -> None:
-        """The input broke off: end what was begun, and wait until it is over. Then nobody wonders what came of it."""
+    def _end(self, open_batch: Command | None) -> None:
+        """The input broke off: end what was begun. Once it is over, nobody wonders what came of it."""
         if self._conn.lost:
-            return
+            raise Lost("what was begun cannot be ended")
         if open_batch:
             self._conn.push(b"\r\n")
         for command in self._pending:
-            if command.sent:
-                self._conn.result(command.tag)
+            command.waited = True  # the server may ask in vain to be left alone
 
     # ---- sending -----------------------------------------------------------------------------------------------------
 
@@ -212,7 +220,10 @@ class Appender:
                     yield slot
                 elif end is None or end.ok:
                     self._busy = 0
-                    yield Appended(slot.uid, next(uids), slot.sure)
+                    uid = next(uids)
+                    # Who should tell the uid and does not, may have stored nothing: the next run will see.
+                    untold = uid is None and self._conn.has("UIDPLUS")
+                    yield Appended(slot.uid, uid, slot.sure and not untold)
                 else:
                     yield self._refused(slot, end, command)
 
@@ -246,19 +257,12 @@ class Appender:
                 self._conn.drop()
                 raise Lost("another mailbox has come in its place")
             try:
-                uids = sets.parse(words[1])
+                uids = sets.parse(words[1], most=count)
             except ProtocolError:
                 uids = []
             if len(uids) == count:
                 return [Uid(str(uid)) for uid in uids]
         return [None] * count
-
-
-def internal_date(date: int) -> bytes:
-    """A date-time of IMAP (RFC 3501, 9), in UTC; one that it cannot say becomes the nearest that it can."""
-    at = time.gmtime(min(max(date, 0), 253402300799))
-    text = time.strftime("%d-@-%Y %H:%M:%S +0000", at).replace("@", _MONTHS[at.tm_mon - 1])
-    return f'"{text}"'.encode()
 
 
 def _is_plain(pieces: Iterable[bytes]) -> bool:

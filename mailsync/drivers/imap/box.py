@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from ...errors import Lost
 from ...model import Appended, Failure, FlagChange, Flags, Message, Uid
 from ..contract import Box
 from ..delivery import removed
@@ -50,6 +51,7 @@ class ServerBox(OpenBox):
             yield one
 
     def set_flags(self, wanted: Sequence[FlagChange]) -> Iterator[Uid | Failure]:
+        self._prove()
         groups: dict[tuple[Flags, Flags], set[int]] = {}
         for change in wanted:
             kept = self.holds.of(change.add), self.holds.of(change.remove)
@@ -65,8 +67,10 @@ class ServerBox(OpenBox):
         yield from changes.answered((change.uid for change in wanted), failed)
 
     def expunge(self, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
+        self._prove()
         wanted = sorted({int(uid) for uid in uids})
-        failed = changes.expunge(self._ready(), self._mailbox, wanted) if wanted else {}
+        unmarked = self._host.unmarked(self._mailbox)
+        failed = changes.expunge(self._ready(), self._mailbox, wanted, unmarked) if wanted else {}
         self._written()
         yield from changes.answered(uids, failed)
 
@@ -90,6 +94,17 @@ class ServerBox(OpenBox):
             yield from removed(self, self._transfer(conn, b"COPY", uids, to))
 
     # ---- helpers -----------------------------------------------------------------------------------------------------
+
+    def _prove(self) -> None:
+        """Lost, if uids that are known are those of other messages now.
+
+        A server that was put back to an older state and then was given as many messages as it had lost tells by no
+        number that anything has changed.
+        """
+        if found := self._host.unproven(self._mailbox):
+            last, identify = found
+            if self.ids([last.uid], identify).get(last.uid, last.id) != last.id:
+                raise Lost(f"{self._mailbox}: the server was put back to an older state")
 
     def _written(self) -> None:
         """GNU mailutils writes changes down when a mailbox is closed, and not before."""
@@ -123,7 +138,9 @@ class ServerBox(OpenBox):
             before = 1
         _, found = conn.execute(b"UID FETCH %d:* (UID)" % before)
         new = sorted({uid for one in fetches(found) if (uid := fetched(one).uid) is not None and uid >= before})
-        if len(new) != len(lost):  # somebody else appended, too: which is which cannot be said
+        if len(new) < len(lost):  # the server says that all of them are there
+            return [replace(one, sure=False) if isinstance(one, Appended) else one for one in appended]
+        if len(new) > len(lost):  # somebody else appended, too: which is which cannot be said
             return appended
         uids = iter(new)
         return [
@@ -148,7 +165,7 @@ class ServerBox(OpenBox):
             ]
             self._host.keeps_flags[verb] = not wrong
             for change, answer in zip(wrong, self.set_flags(wrong), strict=True):
-                if isinstance(answer, Failure):
+                if isinstance(answer, Failure) and not answer.gone:  # else somebody has removed it since
                     source = arrived[int(change.uid)].source
                     failed[source] = Failure(source, f"it has come there, but {answer.why}")
         for one in appended:
@@ -161,6 +178,7 @@ class ServerBox(OpenBox):
 
     def _transfer(self, conn: Connection, verb: bytes, uids: Sequence[Uid], to: Box) -> list[Appended | Failure]:
         assert isinstance(to, ServerBox)
+        self._prove()
         before = None
         if not conn.has("UIDPLUS"):
             before = to._next(to._ready())

@@ -6,12 +6,12 @@ gone for that of a neighbour.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ...model import DELETED, Failure, Flags, Mailbox, Uid
 from . import sets
-from .tokens import Response, Status, fetched, numbers, written
-from .wire import Connection, fetches
+from .tokens import Response, Status, numbers, written
+from .wire import Connection
 
 Failures = dict[int, Failure]  # by uid; who is not in it has what was wanted
 
@@ -21,15 +21,14 @@ def flags_of(conn: Connection, uids: Sequence[int]) -> dict[int, Flags]:
     asked = set(uids)
     found: dict[int, Flags] = {}
     for text, part in sets.split(uids):
-        end, told = conn.execute(b"UID FETCH %s (UID FLAGS)" % text)
-        if not end.ok:  # GNU mailutils, where none is there
+        [tag] = conn.send(b"UID FETCH %s (UID FLAGS)" % text)
+        told = {one.uid: one.flags for one in conn.fetched(tag) if one.uid in asked and one.flags is not None}
+        if not conn.result(tag).ok:  # GNU mailutils, where none is there
             left = sorted(_searched(conn, text) & asked)
             if not left or len(left) == len(part):
                 continue
             found.update(flags_of(conn, left))
-        for one in map(fetched, fetches(told)):
-            if one.uid in asked and one.flags is not None:
-                found[one.uid] = one.flags
+        found.update(told)
     return found
 
 
@@ -47,7 +46,7 @@ def store(conn: Connection, uids: Sequence[int], add: Flags, remove: Flags, sinc
             condition = b"" if since is None else b"(UNCHANGEDSINCE %d) " % since
             end, _ = conn.execute(b"UID STORE %s %s%sFLAGS.SILENT %s" % (text, condition, sign, written(flags)))
             if end.code == b"MODIFIED":
-                modified.update(sets.parse(end.argument))
+                modified.update(sets.within(end.argument, left))
             elif not end.ok:
                 words = f": {end}"
         if flags:
@@ -64,13 +63,21 @@ def store(conn: Connection, uids: Sequence[int], add: Flags, remove: Flags, sinc
     return failed
 
 
-def expunge(conn: Connection, mailbox: Mailbox, uids: Sequence[int]) -> Failures:
-    """Remove these and no others."""
+def expunge(conn: Connection, mailbox: Mailbox, uids: Sequence[int], unmarked: set[int]) -> Failures:
+    """Remove these and no others. `unmarked`: those of others that lack their mark if the connection breaks."""
     there = sorted(flags_of(conn, uids))
     failed: Failures = {uid: gone(uid) for uid in set(uids).difference(there)}
     if there:
-        failed.update(_expunge_these(conn, there) if conn.has("UIDPLUS") else _expunge_all(conn, mailbox, there))
+        failed.update(
+            _expunge_these(conn, there) if conn.has("UIDPLUS") else _expunge_all(conn, mailbox, there, unmarked)
+        )
     return failed
+
+
+def mark_again(conn: Connection, unmarked: set[int]) -> None:
+    """Those that `expunge` has left without the mark that others gave them; forgets them once they have it."""
+    _mark(conn, unmarked, b"+")
+    unmarked.clear()
 
 
 def gone(uid: int) -> Failure:
@@ -91,7 +98,7 @@ def _expunge_these(conn: Connection, uids: Sequence[int]) -> Failures:
     return _kept(conn, uids, words)
 
 
-def _expunge_all(conn: Connection, mailbox: Mailbox, uids: Sequence[int]) -> Failures:
+def _expunge_all(conn: Connection, mailbox: Mailbox, uids: Sequence[int], unmarked: set[int]) -> Failures:
     """Without UIDPLUS, EXPUNGE takes all that is marked \\Deleted: what is not ours is unmarked before."""
     others = _marked(conn, uids)
     if others:
@@ -100,10 +107,11 @@ def _expunge_all(conn: Connection, mailbox: Mailbox, uids: Sequence[int]) -> Fai
             " are unmarked, and marked again after EXPUNGE"
         )
     try:
+        unmarked.update(others)
         _mark(conn, others, b"-")
         _mark(conn, uids, b"+")
-        others += _marked(conn, uids)  # those that somebody has marked just now
-        _mark(conn, others, b"-")
+        unmarked.update(_marked(conn, uids))  # those that somebody has marked just now
+        _mark(conn, unmarked, b"-")
         if _marked(conn, uids):
             why = f"not expunged, because others are marked {DELETED} and cannot be unmarked"
             return {uid: Failure(Uid(str(uid)), why) for uid in uids}
@@ -111,7 +119,7 @@ def _expunge_all(conn: Connection, mailbox: Mailbox, uids: Sequence[int]) -> Fai
         return _kept(conn, uids, [end])
     finally:
         if not conn.lost:
-            _mark(conn, others, b"+")
+            mark_again(conn, unmarked)
 
 
 def _marked(conn: Connection, ours: Sequence[int]) -> list[int]:
@@ -120,7 +128,7 @@ def _marked(conn: Connection, ours: Sequence[int]) -> list[int]:
     return sorted(_numbers(found).difference(ours))
 
 
-def _mark(conn: Connection, uids: Sequence[int], sign: bytes) -> None:
+def _mark(conn: Connection, uids: Collection[int], sign: bytes) -> None:
     for text, _ in sets.split(sorted(set(uids))):
         conn.execute(b"UID STORE %s %sFLAGS.SILENT (\\Deleted)" % (text, sign))
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 RAW = -zlib.MAX_WBITS  # without header and checksum
 PIECE = 64 * 1024  # bytes at a time, pressed or not
+MAX_EMPTY = 1024 * 1024  # pressed bytes in a row that stand for nothing: a packet or two would be usual
 
 
 class Line(Protocol):
@@ -29,6 +30,7 @@ class Deflated:
         self._packed = early  # not unpacked yet
         self._more = bool(early)  # perhaps there is something to be had without receiving anything
         self._outgoing = memoryview(b"")  # pressed, not sent yet
+        self._empty = 0  # pressed bytes that came since the last that stood for anything
         self._taken = 0  # how many bytes that was before
 
     def send(self, data: memoryview) -> int:
@@ -49,6 +51,9 @@ class Deflated:
                 self._packed = self._line.recv(PIECE)
                 if not self._packed:
                     return 0
+                self._empty += len(self._packed)
+                if self._empty > MAX_EMPTY:
+                    raise OSError(f"the server has compressed nothing into more than {MAX_EMPTY} bytes")
             try:
                 found = self._unpacker.decompress(self._packed, len(room))
             except zlib.error as err:
@@ -56,6 +61,7 @@ class Deflated:
             self._packed = self._unpacker.unconsumed_tail
             self._more = bool(self._packed) or len(found) == len(room)  # a full room may hide that there is more
             if found:
+                self._empty = 0
                 room[: len(found)] = found
                 return len(found)
         raise OSError("the server has ended what it compresses")

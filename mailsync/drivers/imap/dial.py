@@ -67,9 +67,11 @@ def _authenticated(session: Session, secrets: Secrets) -> tuple[str, str]:
     _check_private(session)
     if (token := secrets.token()) is not None:
         user = secrets.user()
+        session.hide(token)
         return user, _by_token(session, secrets, user, token)
     if (password := secrets.password()) is not None:
         user = secrets.user()
+        session.hide(password)
         return user, _by_any(session, user, _password_ways(session, user, password))
     if account.cert:
         user = remote.user or ""
@@ -131,6 +133,7 @@ def _by_token(session: Session, secrets: Secrets, user: str, token: str) -> str:
     except LoginError:
         if session.wire.closed or (fresh := secrets.token(fresh=True)) in (None, token):
             raise
+    session.hide(fresh)
     return _by_any(session, user, ways(fresh))
 
 
@@ -150,7 +153,7 @@ def _by_any(session: Session, user: str, ways: Sequence[Way]) -> str:
             break
     why = str(said)
     if isinstance(way, XOAuth2 | OAuthBearer) and way.error:
-        why += f" {way.error}"
+        why += f" {session.without_secrets(way.error)}"
     raise _refusal(account, user, said, why[:500])
 
 
@@ -220,7 +223,9 @@ def _connected(account: Account) -> socket.socket:
     """A connection to the first of the host's addresses that answers; OSError as of the last one."""
     fault: OSError | None = None
     host = account.host.encode() if account.host.isascii() else account.host  # Python takes 2 ms to look for umlauts
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, account.port, type=socket.SOCK_STREAM):
+    with stopping.waiting():
+        addresses = socket.getaddrinfo(host, account.port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, address in addresses:
         try:
             sock = _connected_to(address, min(CONNECT, account.timeout), socket.socket(family, kind, protocol))
             break

@@ -15,6 +15,7 @@ from ...errors import Lost
 from .session import Client, Session
 
 LONGEST = 200  # characters of what a server says of itself
+MAX_READ = 1024 * 1024  # bytes in all: what is rare is small, and imaplib holds whatever comes
 
 
 class Handed(IMAPClient):  # type: ignore[misc]  # imapclient has no types
@@ -37,6 +38,7 @@ class _Through(imaplib.IMAP4):
     def __init__(self, session: Session, caps: frozenset[str]) -> None:
         self._session, self._caps = session, caps
         self._greeting = b"* PREAUTH\r\n"  # it must have one
+        self._left = MAX_READ
         super().__init__(session.account.host, session.account.port)
 
     def open(self, host: str = "", port: int = 0, timeout: float | None = None) -> None:
@@ -44,16 +46,25 @@ class _Through(imaplib.IMAP4):
         self.sock = self._session.wire.socket
 
     def read(self, size: int) -> bytes:
+        self._take(size)
         return b"".join(self._session.wire.counted(size))
 
     def readline(self) -> bytes:
         if line := self._greeting:
             self._greeting = b""
             return line
-        return self._session.line() + b"\r\n"
+        line = self._session.line() + b"\r\n"
+        self._take(len(line))
+        return line
 
     def send(self, data: bytes) -> None:  # type: ignore[override]  # imaplib sends nothing else
         self._session.write(data, data)
+
+    def _take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            self._session.close()
+            raise Lost(f"the server's answer is one of more than {MAX_READ} bytes")
 
     def shutdown(self) -> None:
         self._session.close()

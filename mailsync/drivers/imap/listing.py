@@ -63,7 +63,7 @@ def first_look(conn: Connection, flight: Sequence[Draft], identify: Identify, *,
             draft.doubt()
     for draft, commands in zip(flight, asked, strict=True):
         opened, *rest = islice(tags, len(commands))
-        told = list(conn.answers(opened))
+        told = conn.told(opened, messages=len(draft.known))
         end = conn.result(opened)
         if not end.ok:
             for tag in rest:
@@ -109,7 +109,7 @@ def _again(conn: Connection, flight: Sequence[Draft], items: bytes, write: bool)
     for draft in todo:
         asked = [b"UID FETCH %s %s" % (text, items) for text, _ in sets.split(sorted(draft.unsure))]
         opened, *tags = conn.send(opening(conn, draft.name, write=write), *asked)
-        told = list(conn.answers(opened))
+        told = conn.told(opened)
         end = conn.result(opened)
         at = selected(draft.mailbox, told, end) if end.ok else None
         if at is None or not draft.selected or at.validity != draft.selected.validity:

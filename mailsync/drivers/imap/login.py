@@ -36,6 +36,7 @@ def _command(session: Session, way: LoginCommand) -> Status:
         raw = text.encode("utf-8", "surrogateescape")
         if raw.isascii() and not re.search(rb"[\r\n]", raw):
             lines[-1] += b" " + quoted(raw)
+            session.hide(quoted(raw)[1:-1].decode() if text is way.password else "")
         elif "LITERAL+" in session.capabilities:
             lines[-1] += b" {%d+}\r\n%s" % (len(raw), raw)
         else:
@@ -65,11 +66,12 @@ def _sasl(session: Session, mechanism: Mechanism) -> Status:
         try:
             return _base64(mechanism.answer(a2b_base64(challenge)))
         except (SaslError, Error) as err:
-            fault = err if isinstance(err, SaslError) else SaslError("the server's base64 is none")
+            fault = fault or (err if isinstance(err, SaslError) else SaslError("the server's base64 is none"))
             return b"*"
 
     if initial is not None and "SASL-IR" in session.capabilities:
         line, initial = b"%s %s" % (command, _base64(initial) or b"="), None
+        session.hide(line.rpartition(b" ")[2].decode())
         shown = b"%s %s" % (command, HIDDEN)
     else:
         line = shown = command

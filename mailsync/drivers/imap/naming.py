@@ -70,7 +70,7 @@ class Naming:
             part = names[at : at + AT_ONCE]
             asked = [one for one in part if one.selectable]
             tags = conn.send(*(b"STATUS %s %s" % (quoted(one.raw), mailboxes.STATUS) for one in asked))
-            told = [answer for tag in tags for answer in conn.answers(tag) if answer.kind == b"STATUS"]
+            told = [answer for tag in tags for answer in conn.told(tag) if answer.kind == b"STATUS"]
             for tag in tags:
                 conn.result(tag)
             tokens = dict(map(mailboxes.token_of, told))
@@ -124,7 +124,7 @@ class Naming:
         told: list[Response] = []
         ends: list[Status] = []
         for tag in tags:
-            told += conn.answers(tag)
+            told += conn.told(tag)
             ends.append(conn.result(tag))
         return mailboxes.found(told, self.codec), [end for end in ends if not end.ok]
 
@@ -147,7 +147,7 @@ class Naming:
         return [b'LIST "" ""'] + ([b"NAMESPACE"] if conn.has("NAMESPACE") else [])
 
     def _chosen(self, conn: Connection, tags: Sequence[bytes]) -> tuple[str, str | None]:
-        told = [answer for tag in tags for answer in conn.answers(tag)]
+        told = [answer for tag in tags for answer in conn.told(tag)]
         for tag in tags:
             conn.result(tag)
         spaces = [space for one in told if one.kind == b"NAMESPACE" for space in namespaces(one)]

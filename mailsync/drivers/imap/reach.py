@@ -46,7 +46,10 @@ class Reach:
         """One that works, with nothing left to read on it. StoreError if there is none to be had."""
         if self._connection is None or self._connection.lost:
             again = self._connection is not None
-            self._breaks = self._breaks or (self._connection is not None and self._connection.compressed)
+            if self._connection is not None:
+                self._breaks = self._breaks or self._connection.compressed
+                if self._connection.in_doubt:  # else one may look before it is there, and send it twice
+                    self.wait(1, Lost("the connection broke before an answer came"))
             self._connection = None
             self._connection = self._connected(again)
         self._connection.settle()

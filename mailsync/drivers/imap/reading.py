@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
 from ...errors import Lost
-from ...model import NONE, Failure, Head, Holds, Identify, Mailbox, Measured, Message, MessageId, Uid
+from ...model import NONE, Entry, Failure, Head, Holds, Identify, Mailbox, Measured, Message, MessageId, Uid
 from . import answers, changes, sets
 from .ahead import AT_ONCE, BODIES, Flight
 from .body import ServerBody
@@ -53,8 +53,14 @@ class Host(Protocol):
     def listed_modseq(self, mailbox: Mailbox) -> int | None:
         """HIGHESTMODSEQ when it was listed."""
 
+    def unproven(self, mailbox: Mailbox) -> tuple[Entry, Identify] | None:
+        """The last message of a mailbox that was not opened to be listed, the first time this is asked."""
+
     def touched(self, mailbox: Mailbox) -> set[int]:
         """The uids of what we have changed since: its MODSEQ is ours."""
+
+    def unmarked(self, mailbox: Mailbox) -> set[int]:
+        """The uids of what others have marked \\Deleted, and a new connection must mark again."""
 
     def wait(self, tries: int, why: Lost) -> None:
         """Before the connection is made again."""

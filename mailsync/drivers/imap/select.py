@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...model import SYSTEM, Flags, Holds, Listing, Mailbox, Token
-from .tokens import Response, Status, code_value, flag_set, is_flag, status
-from .wire import Connection
+from .tokens import ProtocolError, Response, Status, code_value, flag_set, is_flag, status
+from .wire import MAX_MESSAGES, Connection
 
 _FLAGS = re.compile(rb"\(([^()]*)\)")
 _MAILBOX_ID = re.compile(rb"\bMAILBOXID \(([\w-]{1,255})\)", re.IGNORECASE)
@@ -42,7 +42,11 @@ class Selected(NamedTuple):
 
     def is_another(self, now: Selected) -> bool:
         """True if uids of then are worth nothing now. An empty mailbox had none: imap4d gives it a new UIDVALIDITY."""
-        return self.exists > 0 and self.validity != now.validity
+        return self.exists > 0 and (self.validity != now.validity or self.is_newer(now))
+
+    def is_newer(self, now: Selected) -> bool:
+        """True if it was put back to an older state: UIDNEXT never goes down (RFC 3501, 2.3.1.1)."""
+        return self.validity == now.validity and (self.next or 0) > (now.next or 0) > 0
 
     @classmethod
     def at(cls, mailbox: Mailbox, listing: Listing) -> Selected:
@@ -96,6 +100,8 @@ def selected(mailbox: Mailbox, answers: list[Response], end: Status) -> Selected
     for answer in answers:
         if answer.kind == b"EXISTS" and answer.number is not None:
             exists = answer.number
+            if exists > MAX_MESSAGES:
+                raise ProtocolError(f"a mailbox of {exists} messages: more than {MAX_MESSAGES} are not believed")
         elif answer.kind == b"FLAGS" and isinstance(answer.parts[0], bytes):
             if found := _FLAGS.search(answer.parts[0]):
                 flags = flag_set(found[1])

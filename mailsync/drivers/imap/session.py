@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import Lost, StoreError
 from .account import QUIET, Account, Tell
-from .stream import Stream
+from .stream import MAX_FIRST_LINE, MAX_LINE, Stream
 from .tokens import ProtocolError, Response, Status, response, status
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ FAREWELL = 5.0  # seconds that a server has for its BYE
 PATIENCE = 2.0  # seconds that a tunnel has to end by itself
 HASTE = 0.2  # the same, where a connection is given up
 HIDDEN = b"***"
+MAX_ANSWERS = 1000  # to one command, up to the login
+MAX_CAPABILITIES = 1000  # servers have some dozens
+SHORT, WORD = 4, 12  # characters; a shorter secret, or one of letters only, stands in many a sentence
 
 
 class Busy(StoreError):
@@ -60,6 +63,7 @@ class Client:
     def __init__(self, session: Session, mechanism: str, caps: frozenset[str]) -> None:
         self.session, self.mechanism, self.caps = session, mechanism, caps
         self.wire = session.wire
+        self.wire.max_line = MAX_LINE
         self.tls = session.tls  # its version; empty without
 
     def next_tag(self) -> bytes:
@@ -99,12 +103,14 @@ class Session:
         self.account, self.tell = account, tell
         self._link = link
         self.wire = Stream(link.socket, account.timeout)
+        self.wire.max_line = MAX_FIRST_LINE
         self.tls = ""  # its version
         self.certificate = b""  # the server's, DER
         self.told: frozenset[str] = frozenset()  # capabilities that came with the last answer
         # Each connection has tags of its own, and other letters than imaplib: no answer is taken for that to another.
         self._tags = bytes(0x51 + byte % 10 for byte in os.urandom(4))
         self._commands = 0
+        self._secrets: set[str] = set()
         try:
             self.preauth = self._begun()
         except BaseException:
@@ -140,16 +146,28 @@ class Session:
         self.told = frozenset()
         tag = self.next_tag()
         self.write(b"%s %s\r\n" % (tag, command), b"%s %s" % (tag, shown or command))
-        while True:
+        for _ in range(MAX_ANSWERS):
             found = self._response()
             if found.tag == b"+":
                 if not go_on:
                     raise Lost("the server wants more of a command that is complete")
-                self.write(go_on(bytes(self._first(found))) + b"\r\n", HIDDEN)
+                answer = go_on(bytes(self._first(found)))
+                self.hide(answer.decode("utf-8", "replace"))
+                self.write(answer + b"\r\n", HIDDEN)
             elif found.tag == tag or found.kind == b"BYE":
                 return self._noted(found)
             elif found.tag == b"*":
                 self._noted(found)
+        raise StoreError(f"{self.account}: the server's answer is one of more than {MAX_ANSWERS} lines to one command")
+
+    def hide(self, *secrets: str) -> None:
+        """What the server says of these is not shown: some repeat what they do not understand."""
+        self._secrets.update(each for each in secrets if len(each) >= (WORD if each.isalpha() else SHORT))
+
+    def without_secrets(self, text: str) -> str:
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, HIDDEN.decode())
+        return text
 
     # ---- before the login -------------------------------------------------------------------------------------------
 
@@ -222,7 +240,7 @@ class Session:
         """The next line without its line end."""
         line = self.wire.line()
         if self.tell.wire:
-            self.tell.wire(f"S: {_shown(line)}")
+            self.tell.wire(f"S: {self.without_secrets(_shown(line))}")
         return line
 
     def write(self, data: bytes, shown: bytes) -> None:
@@ -235,18 +253,30 @@ class Session:
         try:
             return response([line])
         except ProtocolError as err:
+            if self._secrets:  # it may be one that is not understood
+                raise StoreError(f"{self.account}: the server does not speak IMAP") from None
             raise StoreError(f"{self.account}: the server does not speak IMAP: {err}") from err
 
     def _noted(self, found: Response) -> Status:
-        """The status that a response is; its capabilities are in `told`, its alert is passed on (RFC 3501, 7.1)."""
+        """The status that a response is; its capabilities are in `told`, its alert is passed on (RFC 3501, 7.1).
+
+        Not while it may come from anybody (RFC 9051, 7.1).
+        """
         said = status(found)
+        said = said._replace(text=self.without_secrets(said.text))
         if found.kind == b"CAPABILITY":
-            self.told |= _capabilities(self._first(found))
+            self.told |= self._capabilities(self._first(found))
         elif said.code == b"CAPABILITY":
-            self.told = _capabilities(said.argument)
-        elif said.code == b"ALERT":
+            self.told = self._capabilities(said.argument)
+        elif said.code == b"ALERT" and (self.private or self.account.remote.tls == "never"):
             self.tell.note(f"{self.account}: {said.text}")
         return said
+
+    def _capabilities(self, words: bytes) -> frozenset[str]:
+        told = words.decode("latin-1").upper().split(None, MAX_CAPABILITIES)
+        if len(self.told) + len(told) > MAX_CAPABILITIES:
+            raise StoreError(f"{self.account}: the server tells of more than {MAX_CAPABILITIES} capabilities")
+        return frozenset(told)
 
     @staticmethod
     def _first(found: Response) -> bytes:
@@ -273,10 +303,6 @@ def busy(account: Account, said: Status) -> Busy | None:
     found = re.search(_BACKOFF, said.text, re.IGNORECASE)
     wait = int(found[1]) / 1000 if found else None
     return Busy(f"{account}: the server takes no more connections now: {said}", "Try again later.", wait)
-
-
-def _capabilities(words: bytes) -> frozenset[str]:
-    return frozenset(words.decode("latin-1").upper().split())
 
 
 def _shown(line: bytes) -> str:

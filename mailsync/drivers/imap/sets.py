@@ -10,7 +10,7 @@ from itertools import accumulate, islice
 from .tokens import ProtocolError
 
 LONGEST = 7000  # bytes of one set: servers must take lines of 8,000 (RFC 7162, 4), some take no more
-MOST = 10_000_000  # numbers that a set of a server may stand for
+MAX_PARTS = 500_000  # of one set of a server: with gaps between them, of a mailbox that had a million messages
 _PART = re.compile(rb"(\d{1,10})(?::(\d{1,10}))?")
 
 
@@ -28,12 +28,12 @@ def split(uids: Sequence[int], longest: int = LONGEST) -> Iterator[tuple[bytes, 
         yield bytes(text), uids[begin:]
 
 
-def parse(text: bytes) -> list[int]:
-    """The numbers of a server's set, in its order. ProtocolError for what is none, or is more than anybody has."""
+def parse(text: bytes, most: int) -> list[int]:
+    """The numbers of a server's set, in its order. ProtocolError for what is none, or stands for more than `most`."""
     numbers: list[int] = []
     for low, high in _ranges(text):
-        if high - low >= MOST - len(numbers):
-            raise ProtocolError("a set of too many numbers")
+        if high - low >= most - len(numbers):
+            raise ProtocolError(f"a set of more than {most} numbers")
         numbers += range(low, high + 1)
     return numbers
 
@@ -64,6 +64,8 @@ def ascending(items: Iterable[int]) -> Iterator[list[int]]:
 
 
 def _ranges(text: bytes) -> Iterator[tuple[int, int]]:
+    if text.count(b",") >= MAX_PARTS:
+        raise ProtocolError(f"a set of more than {MAX_PARTS} parts")
     for part in text.split(b","):
         ends = _PART.fullmatch(part)
         if not ends:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from ... import stopping
 from ...digest import blake2b
 from ...errors import BoxError, Lost
-from ...model import BoxInfo, Failure, Holds, Identify, Listing, Mailbox, Token
+from ...model import BoxInfo, Entry, Failure, Holds, Identify, Listing, Mailbox, Token
 from ...names import Patterns, is_inbox
 from ..contract import Box, Coming, Sight, Wanted
 from . import answers, mailboxes
@@ -69,6 +69,8 @@ class ImapStore:
         self._names: set[Mailbox] = set()  # of mailboxes that are there
         self._holds: dict[Mailbox, Holds] = {}
         self._touched: dict[Mailbox, set[int]] = {}
+        self._unmarked: dict[Mailbox, set[int]] = {}  # what others had marked \Deleted, and is to be so again
+        self._unproven: dict[Mailbox, Entry] = {}
         self._seen: Sequence[Found] | None = None  # what was told first
         self._tokens: dict[Mailbox, Token | None] = {}
         self.keeps_flags: dict[bytes, bool] = {}
@@ -205,7 +207,7 @@ class ImapStore:
         self._flight = flight = self._ahead.flight(mailbox, self._reach.connection, write=write) if fresh else None
         if flight:
             conn, self._open = flight.conn, None
-            told = list(conn.answers(flight.opened))
+            told = conn.told(flight.opened)
             end = conn.result(flight.opened)
         else:
             conn = self._reach.connection()
@@ -220,7 +222,7 @@ class ImapStore:
             raise BoxError(f"{mailbox}: the server lets us only read it", answers.advice(end))
         before = self._listed.get(mailbox)
         if before and before.is_another(at):  # until it is listed anew, its uids mean nothing
-            raise Lost(f"{mailbox}: another mailbox has come in its place (UIDVALIDITY)")
+            raise Lost(f"{mailbox}: another mailbox has come in its place (UIDVALIDITY, UIDNEXT)")
         self._note(mailbox, at, since=before.modseq if before else None)
         self._open, self._stale = None if self._ahead.busy else (mailbox, write), False
         return conn, at
@@ -266,8 +268,15 @@ class ImapStore:
         at = self._listed.get(mailbox)
         return at.modseq if at else None
 
+    def unproven(self, mailbox: Mailbox) -> tuple[Entry, Identify] | None:
+        last = self._unproven.pop(mailbox, None)
+        return (last, self._looking.identify) if last and self._looking else None
+
     def touched(self, mailbox: Mailbox) -> set[int]:
         return self._touched.setdefault(mailbox, set())
+
+    def unmarked(self, mailbox: Mailbox) -> set[int]:
+        return self._unmarked.setdefault(mailbox, set())
 
     def wait(self, tries: int, why: Lost) -> None:
         self._reach.wait(tries, why)
@@ -290,6 +299,8 @@ class ImapStore:
         self._note(mailbox, Selected.at(mailbox, listing), since=None)
         self._holds[mailbox] = holds
         self._touched.pop(mailbox, None)
+        if listing.entries:
+            self._unproven[mailbox] = listing.entries[-1]
         return replace(listing, holds=holds)
 
     def listed(self, draft: Draft) -> Listing:
@@ -314,6 +325,20 @@ class ImapStore:
         """
         self._open = None
         self._codec.utf8 = conn.has("UTF8=ONLY") and conn.execute(b"ENABLE UTF8=ACCEPT")[0].ok
+        for mailbox, uids in self._unmarked.items():
+            if uids:
+                self._mark_again(conn, mailbox, uids)
+
+    def _mark_again(self, conn: Connection, mailbox: Mailbox, uids: set[int]) -> None:
+        """What the last connection has left unmarked; before it is listed, and looks so to the other side."""
+        from .changes import mark_again
+
+        end, told = conn.execute(opening(conn, self._codec.quoted(mailbox), write=True))
+        before = self._listed.get(mailbox)
+        if end.ok and before and not before.is_another(selected(mailbox, told, end)):
+            mark_again(conn, uids)
+        else:
+            uids.clear()
 
     def _info(self, found: Found, patterns: Sequence[str]) -> BoxInfo:
         info = mailboxes.info(found, self.prefix if self.automatic else None, self.delimiter)
@@ -354,6 +379,8 @@ class ImapStore:
         if holds:
             self._holds[new] = holds
         self._touched[new] = self._touched.pop(old, set())
+        if last := self._unproven.pop(old, None):
+            self._unproven[new] = last
         self._names.add(new)
         self._forget(old)
 
@@ -361,4 +388,5 @@ class ImapStore:
         self._names.discard(mailbox)
         self._listed.pop(mailbox, None)
         self._holds.pop(mailbox, None)
+        self._unproven.pop(mailbox, None)
         self._touched.pop(mailbox, None)

@@ -26,6 +26,7 @@ BUFFER = 256 * 1024  # bytes; more would not stay in the processor's cache
 ROOM = 16 * 1024  # less than this is not worth a call
 ENOUGH = 32 * 1024  # bytes, to know how fast a line is
 MAX_LINE = 16 * 1024 * 1024  # bytes; a server that sends more without a line end is broken, or means harm
+MAX_FIRST_LINE = 64 * 1024  # the same before the login, where anybody may be at the other end
 
 
 class Stream:
@@ -38,6 +39,7 @@ class Stream:
         self._full: tuple[type[OSError], ...] = (BlockingIOError,)  # nothing goes out now
         self._hungry: tuple[type[OSError], ...] = ()  # TLS must read before anything goes out
         self.timeout = timeout
+        self.max_line = MAX_LINE
         self._buffer = bytearray(BUFFER)
         self._view = memoryview(self._buffer)
         self._at = self._end = 0  # what was received, and not read, lies between them
@@ -119,9 +121,9 @@ class Stream:
         start = self._at
         while (stop := self._buffer.find(b"\n", start, self._end)) < 0:
             unread = self._end - self._at
-            if unread > MAX_LINE:
+            if unread > self.max_line:
                 self.close()
-                raise Lost("the server sent a line without end")
+                raise Lost(f"the server sent a line without end: more than {self.max_line} bytes")
             self._fill()
             start = self._at + unread
         line = bytes(self._view[self._at : stop])
@@ -205,7 +207,7 @@ class Stream:
         self._flow_time += time.monotonic() - begin if self._flowing else 0
         if not found:
             self.close()
-            self._ended = f"nothing came for {self.timeout:g} seconds"
+            self._ended = f"nothing came for {self.timeout:g} second{'' if self.timeout == 1 else 's'}"
             raise Lost(f"the connection broke: {self._ended}")
         return found
 

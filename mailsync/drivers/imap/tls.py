@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -64,9 +65,21 @@ def context(account: Account) -> ssl.SSLContext:
         found.check_hostname = False
         found.verify_mode = ssl.CERT_NONE
     if account.cert:
+        _check_own(account.key or account.cert)
         with _reading(account.cert if not account.key else f"{account.cert}, {account.key}"):
             found.load_cert_chain(account.cert, account.key or None)
     return found
+
+
+def _check_own(key: str) -> None:
+    """CertificateError if others can reach a private key of ours."""
+    with suppress(OSError):  # told by who reads it
+        found = os.stat(key)
+        if found.st_uid == os.geteuid() and found.st_mode & 0o066:
+            raise CertificateError(
+                f"{key}: others can read or write this private key (mode {stat.S_IMODE(found.st_mode):04o})",
+                f"Run: chmod 600 {key}",
+            )
 
 
 def _directory() -> str | None:

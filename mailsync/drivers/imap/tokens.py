@@ -14,8 +14,15 @@ from typing import IO, NamedTuple, TypeAlias
 
 from ...errors import BoxError, Lost
 from ...model import SYSTEM, Flags
+from .dates import parse_date
 
-LARGEST = 2 * 1024**3  # bytes of a literal
+LARGEST = 2 * 1024**3  # bytes of a literal: no server that is known takes a larger message
+LARGEST_NUMBER = 2**63
+MAX_DEPTH = 100  # of lists within lists: what is asked for has three
+MAX_VALUES = 200_000  # of one response, flags not counted: what is asked for has some dozens
+MAX_FLAGS = 200_000  # of one message, or of one mailbox: some have hundreds
+SHOWN = 500  # characters of what a server says to people
+CACHED = 200  # bytes of a list of flags: what is longer would fill the memory, and seldom comes twice
 
 
 class ProtocolError(Lost, ValueError):
@@ -36,6 +43,11 @@ class Literal:
         if not isinstance(self.data, bytes):
             raise ProtocolError("a megabyte where a word was expected")
         return self.data
+
+    @property
+    def held(self) -> int:
+        """So many bytes of memory."""
+        return len(self.data) if isinstance(self.data, bytes) else 0
 
     def read(self) -> bytes:
         """All of it, however much."""
@@ -72,7 +84,7 @@ class Status(NamedTuple):
 
     def __str__(self) -> str:
         words = self.text.strip() or self.kind.decode()
-        return f"[{self.code.decode('latin-1')}] {words}" if self.code else words
+        return (f"[{self.code.decode('latin-1')}] {words}" if self.code else words)[:SHOWN]
 
 
 @dataclass(slots=True)
@@ -107,18 +119,12 @@ _TOKEN = re.compile(
 )
 _ITEMS = (  # what a listing is made of, in whatever order; the last of several counts
     rb"\((?:UID (?P<uid>\d{1,10}) ?|FLAGS \((?P<flags>[^()]*)\) ?|RFC822\.SIZE (?P<size>\d{1,18}) ?"
-    rb'|INTERNALDATE "(?P<date>[^"]{20,30})" ?|MODSEQ \((?P<modseq>\d{1,19})\) ?)++'
+    rb'|INTERNALDATE "(?P<date>[^"]{20,30})" ?|MODSEQ \((?P<modseq>\d{1,18})\) ?)++'
 )
 _FETCH = re.compile(_ITEMS + rb"(?:(?P<end>\))|BODY\[[^\]]*\] )")
 _FETCH_LINE = re.compile(rb"\* (\d{1,10}) FETCH " + _ITEMS + rb"(?:\)|BODY\[[^\]]*\] \{(?P<literal>\d{1,9})\})")
+_SEARCHED = re.compile(rb"\S++")
 _FLAG_LIST = re.compile(rb'"(?:[^"\\]|\\.)*+"|\bFLAGS \((?P<flags>[^()]*)\)', re.IGNORECASE | re.DOTALL)
-_DATE = re.compile(
-    rb"\s?(\d{1,2}-(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)",
-    re.IGNORECASE,
-)
-_MONTHS = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
-_DAYS_BEFORE = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)  # in a year that is no leap year
-_EPOCH = 719163  # 1 January 1970, when 1 January of the year 1 is 1
 _NAMES = {flag.lower(): flag for flag in SYSTEM}
 
 
@@ -130,7 +136,7 @@ def literal_size(line: bytes) -> tuple[bytes, int] | None:
     if not brace or not number.isdigit():
         return None
     if len(number) > 10 or int(number) > LARGEST:
-        raise ProtocolError("a literal of more bytes than any message has")
+        raise ProtocolError(f"a literal of more than {LARGEST} bytes")
     return text.removesuffix(b"~"), int(number)
 
 
@@ -213,6 +219,7 @@ def fetched_quickly(line: bytes) -> tuple[Fetched, int | None] | None:
 def values(parts: Sequence[Part]) -> list[Value]:
     """All values of a response, lists as lists."""
     stack: list[list[Value]] = [[]]
+    count = 0
     for part in parts:
         if isinstance(part, Literal):
             stack[-1].append(part)
@@ -220,7 +227,12 @@ def values(parts: Sequence[Part]) -> list[Value]:
         at = 0
         while at < len(part) and (token := _TOKEN.match(part, at)):
             at = token.end()
+            count += 1
             match token.lastgroup:
+                case _ if count > MAX_VALUES:
+                    raise ProtocolError(f"one of more than {MAX_VALUES} values")
+                case "open" if len(stack) > MAX_DEPTH:
+                    raise ProtocolError(f"one of lists within lists, more than {MAX_DEPTH} deep")
                 case "open":
                     stack.append([])
                 case "close" if len(stack) > 1:
@@ -259,12 +271,12 @@ def listed(found: Response) -> Listed:
     raise ProtocolError("a LIST that is none")
 
 
-def numbers(found: Response) -> list[int]:
+def numbers(found: Response) -> Iterator[int]:
     """What SEARCH found; also of an ESEARCH, which some servers send unasked."""
     text = found.parts[0]
     assert isinstance(text, bytes)
-    words = (_number(word) for word in text.partition(b"(")[0].split())
-    return [number for number in words if number is not None]
+    words = (_number(word[0]) for word in _SEARCHED.finditer(text.partition(b"(")[0]))
+    return (number for number in words if number is not None)
 
 
 def namespaces(found: Response) -> list[tuple[bytes, str | None]]:
@@ -278,11 +290,20 @@ def namespaces(found: Response) -> list[tuple[bytes, str | None]]:
     return spaces
 
 
-@lru_cache(maxsize=4096)
 def flag_set(raw: bytes) -> Flags:
-    """The flags of a list without its parentheses. Equal text gives the same object; `\\Recent` is nobody's flag."""
-    words = (word.decode("utf-8", "surrogateescape") for word in raw.split())
+    """The flags of a list without its parentheses. Short ones of equal text are one object; `\\Recent` is nobody's."""
+    return _cached_flags(raw) if len(raw) <= CACHED else _flags(raw)
+
+
+def _flags(raw: bytes) -> Flags:
+    found = raw.split(None, MAX_FLAGS)
+    if len(found) > MAX_FLAGS:
+        raise ProtocolError(f"one of more than {MAX_FLAGS} flags")
+    words = (word.decode("utf-8", "surrogateescape") for word in found)
     return frozenset(_NAMES.get(word.lower(), word) for word in words if word.lower() not in ("\\recent", "\\*"))
+
+
+_cached_flags = lru_cache(maxsize=4096)(_flags)
 
 
 def written(flags: Flags) -> bytes:
@@ -295,39 +316,11 @@ def is_flag(flag: str) -> bool:
     return bool(re.fullmatch(r"\\?[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+", flag))
 
 
-def parse_date(raw: bytes) -> int | None:
-    """Seconds since the epoch; None for what is no date. The day may have a blank before it, or one digit (Cyrus)."""
-    found = _DATE.fullmatch(raw)
-    if not found:
-        return None
-    day, hour, minute, second, sign, hours, minutes = found.groups()
-    midnight = _midnight(day)
-    if midnight is None:
-        return None
-    at = midnight + int(hour) * 3600 + int(minute) * 60 + int(second)
-    offset = int(hours) * 3600 + int(minutes) * 60
-    return at + offset if sign == b"-" else at - offset
-
-
-@lru_cache(maxsize=4096)
-def _midnight(raw: bytes) -> int | None:
-    """Of a day, in UTC: there are fewer days than messages."""
-    day, month, year = raw.split(b"-")
-    return _days_to(int(year), _MONTHS.index(month.lower()), int(day)) * 86400 if int(year) else None
-
-
 def quoted(raw: bytes) -> bytes:
     """A string in quotes (RFC 3501, 9). BoxError for what no quotes can hold: it would end the command."""
     if re.search(rb"[\r\n\0]", raw):
         raise BoxError(f"{raw.decode('latin-1')!r}: a name with a line break in it cannot be said to a server")
     return b'"' + raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
-
-
-def _days_to(year: int, month: int, day: int) -> int:
-    """Since the epoch. As calendar.timegm, whose import costs as much as ten thousand dates; January is 0."""
-    leaps = year - (month < 2)  # years whose 29 February may be over
-    days = (year - 1) * 365 + leaps // 4 - leaps // 100 + leaps // 400 + _DAYS_BEFORE[month] + day
-    return days - _EPOCH
 
 
 def _fetched_slowly(found: Response) -> Fetched:
@@ -377,8 +370,9 @@ def _delimiter(value: Value) -> str | None:
 
 
 def _number(word: bytes) -> int | None:
-    """None for what is none, or has more digits than any that IMAP knows."""
-    return int(word) if word.isdigit() and len(word) < 20 else None
+    """None for what is none, or is larger than any that IMAP knows (63 bits: RFC 7162, 3.1.1; RFC 9051, 9)."""
+    number = int(word) if word.isdigit() and len(word) < 20 else LARGEST_NUMBER
+    return number if number < LARGEST_NUMBER else None
 
 
 def _pairs(attributes: Sequence[Value]) -> Iterator[tuple[bytes, Value]]:
@@ -390,5 +384,5 @@ def _pairs(attributes: Sequence[Value]) -> Iterator[tuple[bytes, Value]]:
 
 def code_value(text: bytes, name: bytes) -> int | None:
     """A number after a word, as in `MESSAGES 3 UIDNEXT 4`."""
-    found = re.search(rb"\b" + name + rb" (\d{1,19})", text, re.IGNORECASE)
-    return int(found[1]) if found else None
+    found = re.search(rb"\b" + name + rb" (\d++)", text, re.IGNORECASE)
+    return _number(found[1]) if found else None

@@ -82,7 +82,7 @@ class Transfer(NamedTuple):
                 self.conn.drop()
                 raise Lost("another mailbox has come in the place of the one that messages were to go to")
             with suppress(ProtocolError):
-                old, new = sets.parse(words[1]), sets.parse(words[2])
+                old, new = (sets.parse(word, most=len(uids)) for word in words[1:])
                 if len(old) == len(new):
                     copies.update(zip(old, new, strict=True))
         return {uid: copies[uid] for uid in uids if uid in copies}

@@ -7,6 +7,7 @@ is handed to whoever reads, who must not take it for an answer. Any fault is `Lo
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
@@ -15,6 +16,7 @@ from ... import stopping
 from ...errors import Lost
 from .account import Tell
 from .body import IN_MEMORY, keep
+from .session import FAREWELL
 from .stream import Stream
 from .tokens import (
     Fetched,
@@ -37,6 +39,14 @@ ONLY_ASK = (  # commands that change nothing
     b"LIST ", b"LSUB ", b"NAMESPACE", b"STATUS ", b"SELECT ", b"EXAMINE ", b"UID FETCH ", b"UID SEARCH ", b"ENABLE ",
 )  # fmt: skip
 SHOWN = 2000  # bytes of a line that -di shows
+# What a server may say in answer to one command. Nobody has so many mailboxes or news; of messages there may be more.
+MAX_ANSWERS = 100_000
+MAX_MESSAGES = 10_000_000  # in a mailbox: a kilobyte is needed for each
+PER_MESSAGE = 4  # FETCHes beyond MAX_ANSWERS for each message that a mailbox is said to hold: flags change meanwhile
+MAX_HELD = 32 * 1024 * 1024  # bytes of answers that are held in memory until the last one has come
+HELD_PER_MESSAGE = 200  # more of them for each message that is known
+MAX_TEXT = 16 * 1024 * 1024  # bytes of one answer, literals that are no message among them
+PER_LITERAL = 200  # bytes that even an empty one takes
 
 
 class Dialled(Protocol):
@@ -61,9 +71,11 @@ class Connection:
         self._changed = False  # something on the server, perhaps
         self.tell = tell
         self._wire = client.wire
-        self._waiting: dict[bytes, None] = {}  # tags whose answers were not read yet, in order
+        self._waiting: dict[bytes, bool] = {}  # tags whose answers were not read yet, in order; True: may change things
         self._results: dict[bytes, Status] = {}
         self._bye = ""
+        self._others = self._fetches = 0  # answers since the last one that ended a command
+        self._messages = 0  # in the largest mailbox that was opened, as far as it is believed
         self.round_trip = math.inf  # seconds that the quickest answer took
         self._asked: tuple[bytes, float] | None = None  # the tag of a command, and when it was sent
         self.compressed = False  # or was to be, when the connection broke
@@ -82,6 +94,11 @@ class Connection:
     def lost(self) -> bool:
         return self._wire.closed
 
+    @property
+    def in_doubt(self) -> bool:
+        """True if it broke before the answer to something that changes the store: the server may be at it still."""
+        return self.lost and any(self._waiting.values())
+
     def has(self, *names: str) -> bool:
         """True if all these extensions are there."""
         return self.caps.issuperset(names)
@@ -91,11 +108,13 @@ class Connection:
     def send(self, *commands: bytes) -> list[bytes]:
         """Send them all at once; their tags."""
         tags = [self.client.next_tag() for _ in commands]
-        self._changed = self._changed or not all(command.startswith(ONLY_ASK) for command in commands)
+        change = [not command.startswith(ONLY_ASK) for command in commands]
+        self._changed = self._changed or any(change)
+        idle = not self._waiting
+        self._waiting.update(zip(tags, change, strict=True))  # first: of what is sent in part, some may be done
         self.push(b"".join(b"%s %s\r\n" % pair for pair in zip(tags, commands, strict=True)))
-        if tags and not self._waiting:
+        if tags and idle:
             self._asked = tags[0], time.monotonic()
-        self._waiting.update(dict.fromkeys(tags))
         return tags
 
     def awaits(self, tag: bytes) -> bool:
@@ -106,8 +125,8 @@ class Connection:
         """Send a command up to its first literal; the rest goes through `push`."""
         tag = self.client.next_tag()
         self._changed = True
+        self._waiting[tag] = True
         self.push(b"%s %s" % (tag, command))
-        self._waiting[tag] = None
         return tag
 
     def push(self, data: bytes, *, literal: int = 0) -> None:
@@ -125,8 +144,20 @@ class Connection:
     def execute(self, command: bytes) -> tuple[Status, list[Response]]:
         """One command, and all that came until its answer."""
         [tag] = self.send(command)
-        found = list(self.answers(tag))
+        found = self.told(tag)
         return self.result(tag), found
+
+    def told(self, tag: bytes, messages: int = 0) -> list[Response]:
+        """All that `answers` gives. ProtocolError if it is too much to be held. `messages`: of so many it may tell."""
+        found: list[Response] = []
+        held = 0
+        for one in self.answers(tag):
+            found.append(one)
+            held += sum(len(part) if isinstance(part, bytes) else part.held for part in one.parts)
+            if held > (most := MAX_HELD + HELD_PER_MESSAGE * messages):
+                self.drop()
+                raise ProtocolError(f"one of more than {most} bytes")
+        return found
 
     def answers(self, tag: bytes) -> Iterator[Response]:
         """What comes until the answer to this command, which `result` then has. Answers to earlier ones are skipped."""
@@ -183,6 +214,10 @@ class Connection:
         self.tell.note(f"the server says: {why}; waiting for {seconds:g} seconds")
         self._sleep(seconds)
 
+    def hurry(self) -> None:
+        """We are to end: a server that does not answer is not waited for as long as it may be."""
+        self._wire.timeout = min(self._wire.timeout, FAREWELL)
+
     def end(self) -> None:
         """Log out. Nothing that goes wrong now matters."""
         if self._waiting or self.lost:
@@ -211,7 +246,8 @@ class Connection:
             quick = fetched_quickly(line)
             if quick is None:
                 found = self._response(line)
-                return fetched(found) if found.kind == b"FETCH" and found.number is not None else None
+                return fetched(found) if is_fetch(found) else None
+            self._count_fetch()
             told, size = quick
             if size is None:
                 return told
@@ -240,14 +276,40 @@ class Connection:
                 self.round_trip = min(self.round_trip, time.monotonic() - self._asked[1])
             self._results[found.tag] = ending(found)
             del self._waiting[found.tag]
-        elif found.tag == b"*" and found.kind == b"BYE":
-            self._bye = str(status(found))
+            self._others = self._fetches = 0
+        elif is_fetch(found):
+            self._count_fetch()
+        else:
+            self._others += 1
+            if self._others > MAX_ANSWERS:
+                raise ProtocolError(f"one of more than {MAX_ANSWERS} lines to one command")
+            if found.kind == b"BYE":
+                self._bye = str(status(found))
+            elif found.kind == b"EXISTS" and found.number is not None:
+                self._messages = max(self._messages, min(found.number, MAX_MESSAGES))
         return found
 
+    def _count_fetch(self) -> None:
+        self._fetches += 1
+        if self._fetches > (most := MAX_ANSWERS + PER_MESSAGE * self._messages):
+            raise ProtocolError(f"one of more than {most} FETCHes to one command")
+
     def _parts(self, line: bytes) -> list[Part]:
+        """Only one literal of a FETCH may be large: a message, which is kept in a file."""
         parts: list[Part] = []
+        held = 0
+        message = _FETCH.match(line) is not None
         while found := literal_size(line):
             text, size = found
+            held += len(text) + PER_LITERAL
+            if size > IN_MEMORY:
+                if not message:
+                    raise ProtocolError(f"a literal of {size} bytes that is no message")
+                message = False
+            else:
+                held += size
+            if held > MAX_TEXT:
+                raise ProtocolError(f"a line of more than {MAX_TEXT} bytes")
             parts += text, self._literal(size)
             line = self._line()
         parts.append(line)
@@ -264,8 +326,15 @@ class Connection:
         return line
 
 
+_FETCH = re.compile(rb"\* \d+ FETCH ", re.IGNORECASE)
+
+
+def is_fetch(found: Response) -> bool:
+    return found.tag == b"*" and found.kind == b"FETCH" and found.number is not None
+
+
 def fetches(found: Iterable[Response]) -> Iterator[Response]:
-    return (one for one in found if one.kind == b"FETCH" and one.number is not None)
+    return filter(is_fetch, found)
 
 
 def _lines(data: bytes) -> list[str]:

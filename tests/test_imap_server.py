@@ -1,0 +1,343 @@
+"""A server that fails at each command of a session in turn: its answer is lost, it says BYE, its process is killed; and
+one that is stopped and started again in the middle of a run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailsync.apply import Apply
+from mailsync.attempts import Attempts
+from mailsync.channel import Run
+from mailsync.drivers.imap import reach
+from mailsync.drivers.imap.box import ServerBox
+from mailsync.drivers.imap.wire import Connection
+from mailsync.errors import Lost
+from mailsync.model import Failure, Uid
+
+from .mail import Ran, configure, maildir, message, run
+from .servers import Login, Server, server
+from .servers.dovecot import Dovecot
+from .servers.fake import EVERYTHING, Action, Bye, FakeServer, Swallow, Trap
+from .servers.proxy import Link, Proxy
+from .stage import AWAY, Stage, World, add, build, find, hurry
+from .tried import PLANTED, SERVER
+
+pytestmark = SERVER
+
+Note = Callable[[str, object], None]
+SETTINGS: dict[str, Any] = {"args": ("-D", "c"), "store": "timeout 10"}
+
+
+def plant(near: Path, far: Path) -> None:
+    for root in (near, far):
+        maildir(root / "box", *(message(name) for name in ("stays", "is read", "goes", "moves", "doubles")))
+        maildir(root / "other", message("o"))
+        maildir(root / "before", *(message(f"b{n}") for n in range(3)))
+        maildir(root / "empty", message("e"))
+    maildir(far)
+
+
+def change(near: Path, far: Path) -> None:
+    """All that takes a command of its own on the server."""
+    add(far / "box", "f", [message("from there")])
+    add(near / "box", "n", [message("from here")])
+    add(near / "made", "m", [message("made")])
+    for box, name in ((far, "stays"), (near, "is read")):
+        file = find(box / "box", name)
+        file.rename(f"{file}S")
+    find(near / "box", "goes").unlink()
+    find(near / "empty", "e").unlink()
+    find(near / "box", "moves").rename(near / "other" / "cur" / "1800000000.moved.x:2,")
+    (near / "other" / "cur" / "1800000000.copied.x:2,").write_bytes(find(near / "box", "doubles").read_bytes())
+    (near / "before").rename(near / "after")
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    return build(tmp_path_factory.mktemp("stage"), server("dovecot"), plant, change, **SETTINGS)
+
+
+@pytest.fixture
+def world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    dovecot = server("dovecot")
+    hurry(monkeypatch, dovecot)
+    return World(home, dovecot, dovecot.new_login(), **SETTINGS)
+
+
+# ---- at each command -------------------------------------------------------------------------------------------------
+
+Fault = Callable[[World, int], dict[str, Any]]
+
+
+def killed(world: World, nth: int) -> dict[str, Any]:
+    """The process that serves the connection, before it has all of the command; if somebody is logged in."""
+    seen = count(1)
+
+    def watch(text: bytes, link: Link) -> bool:
+        if next(seen) == nth:
+            pid = world.server.process_of(link.local)
+            os.kill(pid, signal.SIGKILL)
+        return False
+
+    return {"watch": watch}
+
+
+def swallowed(world: World, nth: int) -> dict[str, Any]:
+    """It is executed; the client hears nothing of it but that the connection has ended."""
+    return {"swallow": ".", "nth": nth}
+
+
+def bye_instead(world: World, nth: int) -> dict[str, Any]:
+    return {"swallow": ".", "nth": nth, "bye": "instead"}
+
+
+def bye_before(world: World, nth: int) -> dict[str, Any]:
+    return {"swallow": ".", "nth": nth, "bye": "before"}
+
+
+def bye_after(world: World, nth: int) -> dict[str, Any]:
+    return {"swallow": ".", "nth": nth, "bye": "after"}
+
+
+FAULTS: list[Fault] = [swallowed, bye_instead, bye_before, bye_after, killed]
+
+
+def heals(world: World, stage: Stage, nth: int, fault: Fault) -> None:
+    world.begin_anew(stage)
+    with Proxy(world.port, **fault(world, nth)) as proxy:
+        world.point_to(proxy.port)
+        ran = run(*world.args)
+    about = fault.__name__, stage.commands[nth - 1], ran
+    assert "bug" not in ran.err, about
+    if ran.code == AWAY and proxy.connections == 1:
+        assert re.search(r"mailsync: localhost:\d+: ", ran.err), about
+        assert stage.before == world.contents(), about
+        return
+    assert 0 == ran.code, about
+    world.check(stage)
+
+
+CHANGING = (b"APPEND", b"COPY", b"CREATE", b"DELETE", b"EXPUNGE", b"MOVE", b"RENAME", b"STORE")
+
+
+def test_server_fails_at_each_kind_of_command(world: World, stage: Stage, record_property: Note) -> None:
+    """At the first of each kind; in two ways where something is to be changed."""
+    kinds = [re.sub(rb"^\S+ ((?:UID )?\S+).*", rb"\1", command) for command in stage.commands]
+    ways = cycle(FAULTS)
+    points = [(kinds.index(kind) + 1, next(ways)) for kind in dict.fromkeys(kinds)]
+    points += [(kinds.index(kind) + 1, swallowed) for kind in dict.fromkeys(kinds) if kind.endswith(CHANGING)]
+    for nth, fault in points:
+        heals(world, stage, nth, fault)
+    record_property("points", len(points))
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_server_fails_at_each_command(world: World, stage: Stage, fault: Fault, record_property: Note) -> None:
+    for nth in range(1, len(stage.commands) + 1):
+        heals(world, stage, nth, fault)
+    record_property("points", len(stage.commands))
+
+
+@pytest.mark.parametrize("fault", [swallowed, bye_instead, bye_before, bye_after], ids=lambda fault: fault.__name__)
+def test_server_fails_when_it_is_to_compress(world: World, stage: Stage, fault: Fault) -> None:
+    world.store = "timeout 10 compress yes"
+    heals(world, stage, 2, fault)
+
+
+@pytest.mark.parametrize("action", [Swallow(), Bye("enough", "before"), Bye("enough", "after"), Bye("enough")])
+def test_server_fails_when_it_is_to_speak_utf_8(home: Path, action: Action, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only servers that speak nothing else are asked to (ENABLE); it is the first thing said after the login."""
+    monkeypatch.setattr(reach, "WAITS", (0.0,) * len(reach.WAITS))
+    maildir(home / "Mail" / "box", message())
+    with FakeServer(EVERYTHING - {"UTF8=ACCEPT"} | {"UTF8=ONLY"}) as fake:
+        configure(
+            home,
+            "store near { pat Mail/* prefix Mail/ format maildir }\n"
+            f"store far {{ server {{localhost:{fake.port}/user=alice/notls}} passwd secret }}\n"
+            "channel c near far { msinfo .msinfo }\n",
+        )
+        fake.script.append(Trap("ENABLE", action))
+        broken, after = run("c"), run("c")
+
+        assert 0 == after.code, after
+        assert 1 == len(fake.store[b"box"].messages)
+    assert broken.code in (0, AWAY), broken
+    assert not broken.code or re.search(r"mailsync: localhost:\d+: ", broken.err), broken
+
+
+# ---- where EXPUNGE takes all that is marked --------------------------------------------------------------------------
+
+
+def plant_marked(near: Path, far: Path) -> None:
+    for root in (near, far):
+        maildir(root / "box", *(message(name) for name in ("stays", "goes", "is marked")))
+        marked = find(root / "box", "is marked")
+        marked.rename(f"{marked}T")
+    maildir(far)
+
+
+def change_marked(near: Path, far: Path) -> None:
+    find(near / "box", "goes").unlink()
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    return build(tmp_path_factory.mktemp("marked"), server("dovecot-bare"), plant_marked, change_marked)
+
+
+@pytest.mark.parametrize("fault", [swallowed, bye_instead], ids=lambda fault: fault.__name__)
+def test_mark_of_others_survives(
+    home: Path, marked: Stage, fault: Fault, monkeypatch: pytest.MonkeyPatch, record_property: Note
+) -> None:
+    """Without UIDPLUS it is taken away before EXPUNGE, and given back: also where the connection breaks in between."""
+    hurry(monkeypatch, server("dovecot-bare"))
+    world = World(home, server("dovecot-bare"), Login("", ""))
+    first = next(n for n, command in enumerate(marked.commands, 1) if b"UID SEARCH DELETED" in command)
+    points = range(first, len(marked.commands) + 1)
+    for nth in points:
+        heals(world, marked, nth, fault)
+    record_property("points", len(points))
+
+
+# ---- stopped, and started again --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Server]:
+    """A server that nobody else uses: it may be stopped."""
+    server("dovecot")  # or there is none
+    directory = Path(tempfile.mkdtemp(prefix="mailsync-own-", dir="/tmp"))
+    directory.chmod(0o755)  # its users are not root
+    found = Dovecot("dovecot", directory)
+    yield found
+    found.stop()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def stopped_run(world: World, monkeypatch: pytest.MonkeyPatch, nth: int, waits: int | None) -> tuple[Ran, bool]:
+    """The server stops before the nth thing is said, and is there again after so many waits; None: not in this run.
+
+    True if it came to that.
+    """
+    push, wait = Connection.push, reach.Reach.wait
+    pushes, pauses = count(1), count(1)
+
+    def pushed(self: Connection, data: bytes, *, literal: int = 0) -> None:
+        if next(pushes) == nth:
+            world.server.halt()
+        push(self, data, literal=literal)
+
+    def waited(self: reach.Reach, *args: Any) -> None:
+        wait(self, *args)
+        if next(pauses) == waits:
+            world.server.resume()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "push", pushed)
+        patch.setattr(reach.Reach, "wait", waited)
+        world.point_to(world.port)
+        ran = run(*world.args)
+    is_met = next(pushes) > nth
+    if is_met and waits is None:
+        world.server.resume()
+    return ran, is_met
+
+
+def comes_back(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch, nth: int, waits: int | None) -> bool:
+    """One point. False if the run was over before."""
+    world.begin_anew(stage)
+    ran, is_met = stopped_run(world, monkeypatch, nth, waits)
+    if is_met:
+        refused = r"mailsync: .*localhost:\d+: cannot be reached: Connection refused"
+        assert (AWAY if waits is None else 0) == ran.code, (nth, ran)
+        assert waits or re.search(refused, ran.err), (nth, ran)
+        assert "bug" not in ran.err, (nth, ran)
+    world.check(stage)
+    return is_met
+
+
+@pytest.fixture
+def alone(home: Path, own: Server, monkeypatch: pytest.MonkeyPatch) -> World:
+    hurry(monkeypatch, own)
+    return World(home, own, own.new_login(), **SETTINGS)
+
+
+soon_or_not = pytest.mark.parametrize("waits", [2, None], ids=["soon_back", "gone"])
+
+
+@soon_or_not
+def test_server_is_stopped_and_started_again(
+    alone: World, stage: Stage, waits: int | None, monkeypatch: pytest.MonkeyPatch, record_property: Note
+) -> None:
+    for nth in (3, 33):
+        assert comes_back(alone, stage, monkeypatch, nth, waits)
+    record_property("points", 2)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(300)
+@soon_or_not
+def test_server_is_stopped_anywhere(
+    alone: World, stage: Stage, waits: int | None, monkeypatch: pytest.MonkeyPatch, record_property: Note
+) -> None:
+    tried = next(nth for nth in count(1) if not comes_back(alone, stage, monkeypatch, nth, waits))
+    record_property("points", tried)
+
+
+# ---- planted ---------------------------------------------------------------------------------------------------------
+
+
+def retry_without_a_look(patch: pytest.MonkeyPatch) -> None:
+    """What has no answer is sent once more as if nothing had been done."""
+
+    def again(self: Run, one: Attempts, lost: Lost, planner: object, apply: Apply) -> object:
+        return apply.box(one.left(), one.care)
+
+    patch.setattr(Run, "_again", again)
+
+
+def lost_expunge_is_done(patch: pytest.MonkeyPatch) -> None:
+    """Of messages that were to go when the connection broke, all are taken for gone."""
+    expunge = ServerBox.expunge
+
+    def planted(self: ServerBox, uids: Sequence[Uid]) -> Iterator[Uid | Failure]:
+        try:
+            yield from list(expunge(self, uids))
+        except Lost:
+            yield from uids
+
+    patch.setattr(ServerBox, "expunge", planted)
+
+
+@PLANTED
+@pytest.mark.parametrize(
+    ("bug", "command", "fault"),
+    [(retry_without_a_look, b" APPEND ", swallowed), (lost_expunge_is_done, b" UID STORE 3 ", bye_instead)],
+)
+def test_this_catches(
+    world: World,
+    stage: Stage,
+    bug: Callable[[pytest.MonkeyPatch], None],
+    command: bytes,
+    fault: Fault,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nth = next(n for n, said in enumerate(stage.commands, 1) if command in said)
+    heals(world, stage, nth, fault)
+    bug(monkeypatch)
+
+    with pytest.raises(AssertionError):
+        heals(world, stage, nth, fault)

@@ -1,0 +1,463 @@
+"""A signal at any moment: what was done is remembered, nothing is left behind, and the next run goes on.
+
+At each call that changes a file and at any other step of the program, as a profiler sees them; at each command that a
+server gets; on a terminal; with stdout and stderr gone.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import pytest
+
+from mailsync import channel, cli, stopping
+from mailsync.model import Boxname
+
+from . import scenario
+from .mail import Mail, Ran, configure, digests, forget_cache, local, maildir, message, put, read_home, run
+from .scenario import on_server
+from .servers import server
+from .servers.proxy import Link, Proxy
+from .tried import PLANTED, SIGNALS
+
+FORMATS = ("maildir", "mbox", "mh")
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPED = "mailsync: stopped; what was done until then is remembered"
+BUGS = ("Traceback", "Exception ignored", "bug in mailsync")
+# Calls into the system, and the database, that change something or tell another program something.
+CALLS = {"write", "pwrite", "rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "fsync", "open", "utime"}
+CALLS |= {"ftruncate", "fchmod", "lockf", "flock", "close", "execute", "executemany", "commit", "send"}
+CONFIG = "store md {{ pat md/* prefix md/ }}\nstore o {{ pat o/* prefix o/ format {} }}\nchannel c md o {{ msinfo .m }}"
+
+
+# ---- a run in a process of its own, which begins with all that is imported here --------------------------------------
+
+
+class Moment(NamedTuple):
+    """The nth event that the profiler tells of, once the channel is locked."""
+
+    number: int
+    call: bool  # of those that begin or end one of CALLS
+
+
+@dataclass
+class Counter:
+    """What a profiler calls. `signums`: what is sent at that moment, and after every hundred events more."""
+
+    moment: Moment
+    signums: list[int] = field(default_factory=list)
+    count: int = 0
+    sent: int = 0
+    at: str = ""  # the stack when the last one was sent
+
+    def __call__(self, frame: FrameType, event: str, what: object) -> None:
+        name = getattr(what, "__name__", "") if event in ("c_call", "c_return") else ""
+        if not self.count and name != "flock":
+            return
+        self.count += not self.moment.call or name in CALLS or bool(self.sent)
+        if self.sent < len(self.signums) and self.count == self.moment.number + 100 * self.sent:
+            self.at = "".join(traceback.format_stack(frame, limit=12))
+            self.sent += 1
+            os.kill(os.getpid(), self.signums[self.sent - 1])
+
+
+class Stopped(NamedTuple):
+    ran: Ran
+    at: str  # the stack
+
+
+def forked(home: Path, act: Callable[[], int]) -> Ran:
+    """What `act` comes to in a child, which has that home."""
+    pid = os.fork()
+    if not pid:
+        code = 99
+        try:
+            os.environ["HOME"] = str(home)
+            os.chdir(home)
+            for fd, name in ((1, "out"), (2, "err")):
+                os.dup2(os.open(home.parent / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
+            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+            code = act()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return Ran(code, *((home.parent / name).read_text(errors="replace") for name in ("out", "err")))
+
+
+def profiled(home: Path, counter: Counter) -> Ran:
+    """`mailsync c`; what the counter has seen is left in a file."""
+
+    def act() -> int:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # as __main__ does
+        sys.setprofile(counter)
+        try:
+            return cli.main(["c"])
+        finally:
+            sys.setprofile(None)
+            (home.parent / "seen").write_text(f"{counter.count}\n{counter.at}")
+
+    return forked(home, act)
+
+
+def counted(home: Path, call: bool) -> int:
+    """How many moments a run has that is not disturbed."""
+    assert 0 == profiled(home, Counter(Moment(0, call))).code
+    return int((home.parent / "seen").read_text())
+
+
+def signalled(home: Path, moment: Moment, *signums: int) -> Stopped:
+    """Is sent the first signal at that moment, and the next one a hundred events later."""
+    (home.parent / "seen").write_text("it was ended")
+    ran = profiled(home, Counter(moment, list(signums)))
+    return Stopped(ran, (home.parent / "seen").read_text())
+
+
+# ---- the law ---------------------------------------------------------------------------------------------------------
+
+
+class Scene:
+    """Two stores that were equal, and were changed on both sides; and what a run makes of them."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+        self.directory, self.form, self._patch = directory, form, monkeypatch
+        self.begin, self.now = directory / "begin", directory / "now"
+        self.begin.mkdir(parents=True)
+        self.enter(self.begin)
+        configure(self.begin, CONFIG.format(form))
+        for name in ("one", "two", "deep/three"):
+            maildir(self.begin / "md" / name, *(message(f"{name}-{n}") for n in range(4)))
+        assert 0 == run("c").code
+        other = local(self.begin, "o/*", format=form)
+        put(other, "o/two", [Mail(message(f"new-{n}")) for n in range(3)])
+        put(other, "o/four", [Mail(message(f"four-{n}")) for n in range(3)])
+        maildir(self.begin / "md/one", *(message(f"one-{n}") for n in range(7)))
+        maildir(self.begin / "md/five", message("five"))
+        for file in list((self.begin / "md/two/cur").iterdir())[:2]:
+            file.unlink()
+        self.again()
+        self.files = self.names()
+        assert 0 == run("c").code
+        self.wanted, self.files = self.held(), self.files | self.names()
+
+    def enter(self, home: Path) -> None:
+        self._patch.setenv("HOME", str(home))
+        self._patch.chdir(home)
+
+    def again(self) -> Path:
+        """Another run may begin where the first one did."""
+        shutil.rmtree(self.now, ignore_errors=True)
+        shutil.copytree(self.begin, self.now)
+        self.enter(self.now)
+        return self.now
+
+    def held(self) -> object:
+        return digests(self.now, "md/*"), digests(self.now, "o/*", format=self.form)
+
+    def names(self) -> set[str]:
+        """All that is in the home, but for names that are new each time."""
+        found = set()
+        for path in self.now.rglob("*"):
+            name = str(path.relative_to(self.now))
+            own = name.startswith((".cache", ".local")) and re.search(r"/deleted/|\.(lock|json|sqlite)$", name)
+            found.add("" if own else re.sub(r"/(cur|new)/.*", r"/\1/", name))
+        return found
+
+    def remembers_what_was_done(self) -> None:
+        """All that is in both stores now was in both before, or is in msinfo."""
+        memory = (self.now / ".m").read_text()
+        here, there = read_home(self.now, "md/*"), read_home(self.now, "o/*", format=self.form)
+        for name, box in here.items():
+            ids = {one.id for one in box} & {one.id for one in there.get("o" + name.removeprefix("md"), ())}
+            assert not [id for id in ids if str(id) not in memory], name
+
+    def heals(self) -> None:
+        """The next run makes what an undisturbed one would have made, and one more has nothing to do."""
+        ran = run("c")
+        assert (0, self.wanted) == (ran.code, self.held()), ran
+        assert not self.names() - self.files
+        forget_cache(self.now)
+        assert [] == run("-s", "--json", "c").steps
+
+
+def check(scene: Scene, stopped: Stopped, *signums: int) -> None:
+    """However far it came."""
+    code, out, err = stopped.ran.code, stopped.ran.out, stopped.ran.err
+    assert not [bug for bug in BUGS if bug in out + err], (out, err, stopped.at)
+    assert code in {0, *(128 + signum for signum in signums), *(-signum for signum in signums)}, (code, err, stopped.at)
+    if len(signums) == 1:
+        assert ([STOPPED] if code > 0 else []) == [line for line in err.splitlines() if "stopped" in line], stopped.at
+        assert not scene.names() - scene.files, stopped.at
+        scene.remembers_what_was_done()
+    if code == 0:  # it came when all was done
+        assert scene.wanted == scene.held()
+    scene.heals()
+
+
+@pytest.fixture
+def scene(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(home.parent / "scene", monkeypatch, request.param)
+
+
+def moments(scene: Scene, count: int, call: bool, seed: int) -> list[Moment]:
+    total = counted(scene.again(), call)
+    numbers = random.Random(seed).sample(range(1, total), min(count, total - 1))
+    return [Moment(number, call) for number in sorted(numbers)]
+
+
+def each_moment(scene: Scene, count: int, call: bool, seed: int) -> int:
+    found = moments(scene, count, call, seed)
+    for number, moment in enumerate(found):
+        signum = ENDS[number % len(ENDS)]
+        check(scene, signalled(scene.again(), moment, signum), signum)
+    return len(found)
+
+
+@SIGNALS
+@pytest.mark.parametrize("scene", FORMATS, indirect=True)
+@pytest.mark.parametrize("call", [True, False], ids=["call", "any step"])
+def test_signal_loses_nothing(scene: Scene, call: bool, record_property: Callable[[str, object], None]) -> None:
+    record_property("points", each_moment(scene, 8, call, seed=1))
+
+
+@SIGNALS
+@pytest.mark.torture
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("scene", FORMATS, indirect=True)
+@pytest.mark.parametrize("call", [True, False], ids=["call", "any step"])
+def test_signal_loses_nothing_anywhere(
+    scene: Scene, call: bool, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("points", each_moment(scene, 200, call, seed=2))
+
+
+@SIGNALS
+@pytest.mark.parametrize("scene", ["mbox"], indirect=True)
+def test_second_signal_is_as_safe_as_the_first(scene: Scene, record_property: Callable[[str, object], None]) -> None:
+    """It does not wait, but what is half done heals."""
+    found = moments(scene, 10, call=False, seed=3)
+    for moment in found:
+        check(scene, signalled(scene.again(), moment, signal.SIGINT, signal.SIGTERM), signal.SIGINT, signal.SIGTERM)
+    record_property("points", len(found))
+
+
+@SIGNALS
+@pytest.mark.torture
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("scene", FORMATS, indirect=True)
+def test_second_signal_is_as_safe_as_the_first_anywhere(
+    scene: Scene, record_property: Callable[[str, object], None]
+) -> None:
+    found = moments(scene, 150, call=False, seed=4)
+    for moment in found:
+        check(scene, signalled(scene.again(), moment, signal.SIGINT, signal.SIGTERM), signal.SIGINT, signal.SIGTERM)
+    record_property("points", len(found))
+
+
+# ---- before and after a run ------------------------------------------------------------------------------------------
+
+STARTING = """\
+import os, runpy, signal, sys
+number, signum, count = int(sys.argv[1]), int(sys.argv[2]), 0
+def each(frame, event, what):
+    global count
+    count += 1
+    if count == number:
+        sys.setprofile(None)
+        os.kill(os.getpid(), signum)
+def main_begins(event, args):
+    if event == "import" and args[0] == "mailsync.cli" and sys.getprofile() is None and not count:
+        sys.setprofile(each)
+sys.addaudithook(main_begins)
+sys.argv = ["mailsync", "c"]
+runpy.run_module("mailsync", run_name="__main__", alter_sys=True)
+"""
+
+
+def starting(home: Path, number: int, signum: int) -> Ran:
+    """As a user starts it, from the first of its imports to the end of Python itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", STARTING, str(number), str(signum)], cwd=home, capture_output=True, text=True, timeout=60
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@SIGNALS
+@pytest.mark.parametrize("scene", ["mbox"], indirect=True)
+def test_signal_while_it_starts_or_ends_shows_no_traceback(
+    scene: Scene, record_property: Callable[[str, object], None]
+) -> None:
+    """A second of Ctrl-C is soon pressed. Most events are imports, and the parser of the configuration."""
+    numbers = [1, 10, 100, 1000, 10_000, 100_000, 200_000, 400_000]
+    for n, number in enumerate(numbers):
+        signum = ENDS[n % len(ENDS)]
+        check(scene, Stopped(starting(scene.again(), number, signum), str(number)), signum)
+    record_property("points", len(numbers))
+
+
+# ---- streams that are gone -------------------------------------------------------------------------------------------
+
+
+@SIGNALS
+@pytest.mark.parametrize("scene", ["mbox"], indirect=True)
+@pytest.mark.parametrize(
+    ("shell", "code"),
+    [
+        ("{} c | head -1; exit ${{PIPESTATUS[0]}}", 0),
+        ("{} -m c | true; exit ${{PIPESTATUS[0]}}", 0),
+        ("{} --json c | head -c 10; exit ${{PIPESTATUS[0]}}", 0),
+        ("{} c >&-", 0),
+        ("{} c 2>&-", 0),
+        ("{} c >&- 2>&- <&-", 0),
+        ("{} -d c 2>&1 >/dev/null | head -1; exit ${{PIPESTATUS[0]}}", 0),
+        ("{} c > /dev/full", 1),
+        ("{} -d c 2> /dev/full", 0),
+        ("{} c > /dev/full 2>&1", 1),
+    ],
+)
+def test_run_goes_on_when_nobody_listens(scene: Scene, shell: str, code: int) -> None:
+    scene.again()
+    done = subprocess.run(
+        ["bash", "-c", shell.format(f"{sys.executable} -m mailsync")], capture_output=True, text=True, timeout=60
+    )
+
+    assert code == done.returncode, done.stderr
+    assert not [bug for bug in (*BUGS, "Broken pipe") if bug in done.stderr], done.stderr
+    assert scene.wanted == scene.held()
+    scene.heals()
+
+
+# ---- commands of a server --------------------------------------------------------------------------------------------
+
+
+class Signalling(Proxy):
+    """Ends the process of `victim` with a signal when the nth command has come, before it is passed on."""
+
+    def __init__(self, port: int, nth: int, signum: int) -> None:
+        super().__init__(port)
+        self.nth, self.signum, self.victim = nth, signum, 0
+        self.reached = threading.Event()
+
+    def _command(self, link: Link, text: bytes) -> bool:
+        cut = super()._command(link, text)
+        if len(self.tally.log) == self.nth:
+            self.reached.set()
+            os.kill(self.victim, self.signum)
+        return cut
+
+
+def at_server(home: Path, nth: int, signum: int) -> bool:
+    """One point: False if the run ended before its nth command."""
+    place = on_server("dovecot")
+    stores = scenario.channels(home, {"a": scenario.on_machine("maildir", "a"), "b": place}, ["ab"])
+    text = (home / ".mailsync").read_text()
+    boxes = [Boxname("one"), Boxname("two")]
+    with stores.opened("a") as a, stores.opened("b") as b:
+        scenario.fill(a, {boxes[0]: [Mail(message(f"a{n}")) for n in range(3)]})
+        scenario.fill(b, {boxes[1]: [Mail(message(f"b{n}")) for n in range(3)]})
+    with Signalling(server("dovecot").port, nth, signum) as proxy:
+        configure(home, text.replace(f":{server('dovecot').port}/", f":{proxy.port}/"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mailsync", "ab"],
+            cwd=home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        proxy.victim = process.pid
+        out, err = process.communicate(timeout=100)
+        came = proxy.reached.is_set()
+    assert not [bug for bug in BUGS if bug in out + err]
+    assert process.returncode in ({0, 128 + signum, -signum} if came else {0}), err
+    configure(home, text)
+    assert 0 == run("ab").code
+    with stores.opened("a") as a, stores.opened("b") as b:
+        assert scenario.contents(a) == scenario.contents(b)
+        held = {name: sum(box.values()) for name, box in scenario.contents(a).items()}
+    assert {"one": 3, "two": 3} == {name: held[Boxname(name)] for name in ("one", "two")}
+    forget_cache(home)
+    assert [] == run("-s", "--json", "ab").steps
+    return came
+
+
+def each_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: Iterable[int]) -> int:
+    tried = 0
+    for tried, nth in enumerate(numbers, 1):
+        home = tmp_path / f"n{nth}"
+        home.mkdir()
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.chdir(home)
+        if not at_server(home, nth, ENDS[nth % len(ENDS)]):
+            return tried - 1
+    return tried
+
+
+@SIGNALS
+@pytest.mark.usefixtures("home")
+def test_signal_at_a_command_of_a_server_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("points", each_command(tmp_path, monkeypatch, (4, 9, 14)))
+
+
+@SIGNALS
+@pytest.mark.torture
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("home")
+def test_signal_at_each_command_of_a_server_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("points", each_command(tmp_path, monkeypatch, range(1, 100)))
+
+
+# ---- planted ---------------------------------------------------------------------------------------------------------
+
+
+def not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run that is stopped has done is forgotten."""
+
+    def planted(self: Any, planner: Any) -> None:
+        self._report.expect(0)
+        self._apply(planner)
+        self._save()
+
+    monkeypatch.setattr(channel.Run, "carry_out", planted)
+
+
+def raised_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal is an exception between any two lines, as Python has it by itself."""
+
+    def planted(self: Any, signum: int, frame: FrameType | None = None) -> None:
+        raise stopping.Stopped(signum)
+
+    monkeypatch.setattr(stopping.Stop, "interrupt", planted)
+
+
+@PLANTED
+@pytest.mark.parametrize("scene", ["mbox"], indirect=True)
+@pytest.mark.parametrize("bug", [not_remembered, raised_anywhere], ids=lambda bug: bug.__name__)
+def test_planted_bug_is_found(scene: Scene, bug: Callable[[pytest.MonkeyPatch], None]) -> None:
+    """The moments are those at which it shows: just after copies, and while an object is freed."""
+    with pytest.MonkeyPatch.context() as patch:
+        bug(patch)
+        found = enumerate(reversed(moments(scene, 60, call=True, seed=5)))
+        with pytest.raises(AssertionError):
+            for number, moment in found:
+                signum = ENDS[number % len(ENDS)]
+                check(scene, signalled(scene.again(), moment, signum), signum)
