@@ -169,10 +169,15 @@ class Store:
     def trash(self, boxname: Boxname) -> Iterator[Box]:
         """The mailbox for what is deleted from a box, whichever that is; open, and made if it is not there."""
         mailbox = Mailbox(self.config.delete.trash)
-        if self.driver.find(mailbox) is None:
+        if is_to_be_made(self.driver.find(mailbox)):
             self.driver.create(mailbox)
         with self.driver.open(mailbox, write=True) as box:
             yield box
+
+
+def is_to_be_made(info: BoxInfo | None) -> bool:
+    """There is no mailbox, or half of one: a run was killed that made it."""
+    return info is None or not (info.selectable or info.failure)
 
 
 def over(config: StoreConfig, driver: Driver, texts: Sequence[str]) -> Store:

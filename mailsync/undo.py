@@ -12,7 +12,7 @@ from .model import DELETED, NONE, Failure, FlagChange, Identify, Listing, Mailbo
 from .moving import leaves, put
 from .report import Report, Summary
 from .report.results import Restored
-from .stores import Store
+from .stores import Store, is_to_be_made
 
 
 def undo(
@@ -78,7 +78,7 @@ def _put_back(store: Store, record: Record, kept: Box, uids: list[Uid]) -> tuple
     boxname = record.boxname
     if not uids:
         return 0, []
-    if store.find(boxname) is None:
+    if is_to_be_made(store.find(boxname)):
         store.create(boxname)
     with ExitStack() as stack:
         target = stack.enter_context(store.open(boxname, write=True))

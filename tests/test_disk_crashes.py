@@ -6,6 +6,8 @@ It ends as if nothing had happened: nothing is lost, doubled or back again. The 
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,7 +19,7 @@ from mailsync.drivers.mboxopen import MboxBox
 from mailsync.drivers.mboxscan import Edit
 
 from .disk import MODELS, Disk, Fault, why_not
-from .disk.story import PAIRS, REMOTE, Stories, Story, after_a_start, chosen, cuts
+from .disk.story import PAIRS, REMOTE, Stories, Story, after_a_start, chosen, cuts, healed
 from .test_planted import memory_deleted_before_append
 from .tried import KILLED, PLANTED, POWER
 
@@ -57,9 +59,24 @@ def test_next_run_goes_on_where_one_was_killed(stories: Stories, a: str, b: str,
 @TORTURE
 @on_all
 def test_next_run_goes_on_wherever_one_was_killed(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
-    """At each step; with a server at some."""
+    """At some steps, of each kind that there is."""
     story, number = told(stories, a, b)
-    record_property("points", check_kills(story, 4 if story.login else 1, number))
+    record_property("points", check_kills(story, 10, number))
+
+
+@KILLED
+@TORTURE
+@on_pairs
+def test_next_run_goes_on_from_what_is_there_after_any_step(
+    stories: Stories, a: str, b: str, record_property: NOTE
+) -> None:
+    """What a kill leaves is what was done until then: one run shows all of it."""
+    story, _ = told(stories, a, b)
+    disk, points = story.sync().disk, 0
+    for n in chosen(disk.done, 1):
+        note(disk.done[n], partial(story.check, disk.killed(n)))
+        points += 1
+    record_property("points", points)
 
 
 @KILLED
@@ -67,7 +84,31 @@ def test_next_run_goes_on_wherever_one_was_killed(stories: Stories, a: str, b: s
 def test_next_run_goes_on_wherever_one_was_killed_that_wrote_to_its_cache(
     stories: Stories, record_property: NOTE
 ) -> None:
-    record_property("points", check_kills(stories("maildir", "mh"), 2, 1, cache=True))
+    record_property("points", check_kills(stories("maildir", "mh"), 5, 1, cache=True))
+
+
+@KILLED
+@pytest.mark.parametrize("every", [90, pytest.param(9, marks=TORTURE)])
+@pytest.mark.parametrize(("a", "b"), [("maildir", "mbox"), ("maildir++", "mh")])
+def test_runs_killed_again_and_again_leave_no_more_than_a_few(
+    stories: Stories, a: str, b: str, every: int, record_property: NOTE
+) -> None:
+    """What one leaves is used again, or taken away, by the next."""
+    story, points, kills = stories(a, b), 0, 5
+    usual = kinds_of_files(story.machine.act(story.before, healed).disk)
+    for n in chosen(story.steps(), every, 40):
+        disk = story.before
+        for _ in range(kills):
+            disk = story.sync(Fault(n), disk=disk).disk.snapshot()
+            points += 1
+        left = kinds_of_files(story.check(disk)) - usual
+        assert max(left.values(), default=0) < kills - 1, left
+    record_property("points", points)
+
+
+def kinds_of_files(disk: Disk) -> Counter[str]:
+    """By what they are called, whatever numbers are in it."""
+    return Counter(re.sub(r"[0-9a-f]{12,}|[0-9]+", "N", path) for path, _ in disk.walk())
 
 
 def check_kills(story: Story, every: int, first: int, cache: bool = False) -> int:
@@ -105,13 +146,13 @@ def test_next_run_goes_on_after_a_power_cut(stories: Stories, a: str, b: str, re
 @on_pairs
 def test_next_run_goes_on_after_a_power_cut_anywhere(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
     story, number = told(stories, a, b)
-    record_property("points", check_cuts(story, 3, number))
+    record_property("points", check_cuts(story, 8, number))
 
 
 @POWER
 @TORTURE
 def test_next_run_goes_on_after_a_power_cut_that_spoils_the_cache(stories: Stories, record_property: NOTE) -> None:
-    record_property("points", check_cuts(stories("maildir", "mh"), 7, 1, cache=True))
+    record_property("points", check_cuts(stories("maildir", "mh"), 20, 1, cache=True))
 
 
 def check_cuts(story: Story, every: int, first: int, cache: bool = False) -> int:

@@ -61,7 +61,7 @@ def test_any_step_that_fails_is_told_and_the_next_run_heals(
     stories: Stories, a: str, b: str, record_property: NOTE
 ) -> None:
     story, number = told(stories, a, b)
-    record_property("points", check_errors(story, 11 if story.login else 5, number))
+    record_property("points", check_errors(story, 11, number))
 
 
 def check_errors(story: Story, every: int, first: int) -> int:

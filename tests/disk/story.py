@@ -53,8 +53,10 @@ class Story:
     login: Login | None = None  # on the server, if one store is there
     mail: Path | None = None  # that was in the account
 
-    def sync(self, fault: Fault | None = None, bug: Callable[[], None] | None = None) -> Acted[Ran]:
-        """A run; msinfo is saved after each mailbox."""
+    def sync(
+        self, fault: Fault | None = None, bug: Callable[[], None] | None = None, disk: Disk | None = None
+    ) -> Acted[Ran]:
+        """A run, on a fresh disk or another; msinfo is saved after each mailbox."""
 
         def act() -> Ran:
             channel.SAVE_AFTER = 1
@@ -62,7 +64,7 @@ class Story:
                 bug()
             return run("c")
 
-        return self.machine.act(self.fresh(), act, fault)
+        return self.machine.act(disk or self.fresh(), act, fault)
 
     def steps(self) -> list[Done]:
         """What an undisturbed run does, but for what it writes through maps."""
