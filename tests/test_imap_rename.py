@@ -166,3 +166,14 @@ def test_levels_above_are_made_where_a_server_does_not_make_them() -> None:
 )
 def test_identity_of_a_mailbox_is_read(text: bytes, wanted: str | None) -> None:
     assert wanted == mailbox_id(text)
+
+
+def test_renaming_that_is_said_and_not_done_is_an_error() -> None:
+    """The next run took it for a mailbox that was renamed there, and undid what a user had done here."""
+    with serving() as (server, driver):
+        server.script.append(Trap("RENAME", Answer("OK done")))
+
+        with pytest.raises(BoxError, match="says that it is, and it is not there"):
+            driver.rename(OLD, NEW)
+
+        assert ["1", "2"] == ids(driver, "old", "1", "2")

@@ -73,8 +73,9 @@ class Making:
     def rename(self, old: Mailbox, new: Mailbox, moving: Sequence[Found]) -> list[tuple[Found, Mailbox]]:
         """The mailboxes of `moving` that have another name now, and which; who is subscribed to them stays so."""
         end = self._rename(old, new)
-        if not end.ok and (self.naming.is_there(old) or not self.naming.is_there(new)):
-            raise BoxError(f"{old} cannot be renamed to {new}: {end}", answers.advice(end))
+        if not self.naming.is_there(new) or (not end.ok and self.naming.is_there(old)):
+            why = "the server says that it is, and it is not there" if end.ok else str(end)
+            raise BoxError(f"{old} cannot be renamed to {new}: {why}", answers.advice(end))
         left = {one.mailbox for one in self.naming.at_or_below(old) if one.selectable} if len(moving) > 1 else set()
         moved = [one for one in moving if one.selectable and one.mailbox not in left]
         names = [(one, Mailbox(new + one.mailbox.removeprefix(old))) for one in moved]
