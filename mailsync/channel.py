@@ -13,12 +13,13 @@ from .apply import Apply
 from .attempts import PATIENCE, Attempts
 from .copying import LostAt
 from .errors import BoxError, Lost, MsinfoError
+from .found import Found
 from .ledger import Ledger
 from .model import Failure, Identify, Side, Uid
 from .msinfo.mailbox import Msinfo
 from .msinfo.text import Memory
 from .plan import BoxDone, BoxPlan, Copy, Delete, Done, Near, Outcome, Plan, SetFlags, Step, Why
-from .planner import Found, Options, Planner
+from .planner import Options, Planner
 from .record import Record
 from .remember import Remembering
 from .removal import Removal

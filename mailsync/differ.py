@@ -282,7 +282,7 @@ def _change(
 ) -> Change:
     wanted = [step for item in items for step in _wanted(case, item)]
     if real:
-        wanted = list(_with_united_flags(wanted, items, real))
+        wanted = list(groups.with_united_flags(wanted, items, real))
     wanted += duplicates
     copied_to = {step.to for step in wanted if isinstance(step, Copy)}
     steps: list[Step] = []
@@ -352,35 +352,6 @@ def _flag_steps(entries: Mapping[Side, Entry], flags: Flags, holds: Mapping[Side
         add, remove = flags - entry.flags, holds[side.other].of(entry.flags) - flags
         if add or remove:
             yield SetFlags(side, entry, add, remove)
-
-
-def _with_united_flags(
-    steps: Sequence[Step], items: Sequence[Item], real: Mapping[Side, Mapping[Uid, Flags]]
-) -> Iterator[Step]:
-    """The steps, so that the first of several duplicates also gets the flags of those that go.
-
-    A deletion names the message with the flags that it has.
-    """
-    rest = {(side, uid) for side in Side for uid in real[side]}
-    for step in steps:
-        where = (step.on, step.entry.uid)
-        if where not in rest or isinstance(step, Copy):
-            yield step
-            continue
-        rest.discard(where)
-        true = real[step.on][step.entry.uid]
-        entry = step.entry._replace(flags=true)
-        if isinstance(step, SetFlags):
-            goal = (step.entry.flags | step.add) - step.remove
-            yield SetFlags(step.on, entry, goal - true, true - goal)
-        else:
-            yield replace(step, entry=entry)
-    for item in items:
-        for side in Side:
-            left = item.on(side)
-            if left is not None and (side, left.uid) in rest:
-                true = real[side][left.uid]
-                yield SetFlags(side, left._replace(flags=true), left.flags - true, true - left.flags)
 
 
 def _duplicates(change: Change) -> Iterator[Delete]:

@@ -6,11 +6,12 @@ Members are paired by what they contain, never by order or number: both of those
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from .model import DELETED, Digest, Duplicates, Entry, Failure, Flags, Line, MessageId, Side, Uid
-from .plan import Delete, Item, Why
+from .plan import Copy, Delete, Item, SetFlags, Step, Why
 
 
 class Fact(NamedTuple):
@@ -70,6 +71,35 @@ def distinct(
                 first = first._replace(flags=flags)
         entries += [first, *staying]
     return Distinct(tuple(entries), tuple(duplicates), real)
+
+
+def with_united_flags(
+    steps: Sequence[Step], items: Sequence[Item], real: Mapping[Side, Mapping[Uid, Flags]]
+) -> Iterator[Step]:
+    """The steps, so that the first of several duplicates also gets the flags of those that go.
+
+    A deletion names the message with the flags that it has.
+    """
+    rest = {(side, uid) for side in Side for uid in real[side]}
+    for step in steps:
+        where = (step.on, step.entry.uid)
+        if where not in rest or isinstance(step, Copy):
+            yield step
+            continue
+        rest.discard(where)
+        true = real[step.on][step.entry.uid]
+        entry = step.entry._replace(flags=true)
+        if isinstance(step, SetFlags):
+            goal = (step.entry.flags | step.add) - step.remove
+            yield SetFlags(step.on, entry, goal - true, true - goal)
+        else:
+            yield replace(step, entry=entry)
+    for item in items:
+        for side in Side:
+            left = item.on(side)
+            if left is not None and (side, left.uid) in rest:
+                true = real[side][left.uid]
+                yield SetFlags(side, left._replace(flags=true), left.flags - true, true - left.flags)
 
 
 def twins(side: Side, lines: Sequence[Line], others: Sequence[Entry], facts: Facts) -> Mapping[Digest, int]:

@@ -19,7 +19,7 @@ def transfer(source: Box, target: Box, tasks: Sequence[Task], *, goes: bool) -> 
 
     `goes`: they are to be moved. Where the store cannot, they are copied, and must be deleted afterwards: see `leaves`.
     The Failure of one that did not arrive is `alone`: it may be sent. Not if it is `shared`: it may have arrived, or
-    the rest would fail, too. LostAt if a connection breaks.
+    sending would fail, too. LostAt if a connection breaks.
     """
     left = {_near(step).entry.uid: (change, step) for change, step in tasks}
     try:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
 
 from . import across, differ, guard, look, renames, spelling, stopping
 from .config.values import MaxDelete
-from .differ import Case, Recorded
+from .differ import Case
 from .errors import BoxError, UsageError
+from .found import Found, quiet_in
 from .identity import key
 from .model import (
     NONE,
@@ -54,32 +54,6 @@ class Options:
     oldest: int | None = None  # as in BoxPolicy
     at_once: bool = False  # both sides are looked at at the same time; each must have an account of its own
     changed: frozenset[Side] = frozenset(Side)  # the sides that are changed: both, or the one that follows the other
-
-
-class Quiet(NamedTuple):
-    """Messages in as little room as can be: 50,000 of them lie here until the run is over."""
-
-    uids: list[Uid]
-    keys: list[Key]  # the same strings as those of the memory
-
-    def by_key(self) -> dict[Key, Uid]:
-        return dict(zip(self.keys, self.uids, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the record must know of a box once its plan is carried out."""
-
-    recorded: Recorded
-    validity: Mapping[Side, str | None]
-    identity: Mapping[Side, str | None]
-    quiet: Mapping[Side, Quiet]  # the messages that need nothing
-    unreadable: Mapping[Side, Sequence[Uid]]  # they may be remembered, too
-    doubted: frozenset[Side] = frozenset()  # looked at twice, and not the same mailbox: what is there proves nothing
-
-    def there(self, plan: BoxPlan) -> Mapping[Side, frozenset[Uid]]:
-        """All messages of the box, whose plan this is."""
-        return {side: frozenset(self.quiet[side].uids) | _busy(plan, side) for side in Side}
 
 
 @dataclass
@@ -321,7 +295,7 @@ class Planner:
             case = replace(case, listings=look.sized(self.stores, names, case.listings, unsized))
         plan = differ.diff(case, look.facts(self.stores, names, differ.questions(case)))
         plan = replace(plan, rename=rename, changes=tuple(map(partial(self._without_waiting, boxname), plan.changes)))
-        quiet = {side: _quiet(plan, side, case) for side in Side}
+        quiet = {side: quiet_in(plan, side, case) for side in Side}
         unreadable = {side: [Uid(failure.what) for failure in found[side].unreadable] for side in Side}
         identity = {side: found[side].identity for side in Side}
         self.found[boxname] = Found(recorded, validity, identity, quiet, unreadable)
@@ -377,23 +351,6 @@ class Planner:
         if missing and not config.create:
             return SidePolicy(refuses="no such mailbox, and create is off")
         return SidePolicy(spares="" if self.options.delete else "-n", marks=config.delete.mark)
-
-
-def _quiet(plan: BoxPlan, side: Side, case: Case) -> Quiet:
-    busy = _busy(plan, side)
-    names, known = case.names, dict(zip(case.seen, case.seen, strict=True))
-    uids, ids = [], []
-    for entry in case.listings[side].entries:
-        if entry.uid not in busy:
-            id = key(entry.id)
-            id = names.get(id, id)
-            uids.append(entry.uid)
-            ids.append(known.get(id, id))
-    return Quiet(uids, ids)
-
-
-def _busy(plan: BoxPlan, side: Side) -> frozenset[Uid]:
-    return frozenset(entry.uid for change in plan.changes for item in change.items if (entry := item.on(side)))
 
 
 def _sides(boxname: Boxname, contents: Mapping[Side, Contents]) -> frozenset[Side]:

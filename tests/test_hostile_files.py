@@ -16,8 +16,10 @@ from typing import TypeAlias
 import pytest
 
 from mailsync.drivers import files
+from mailsync.drivers.mbox import Mbox
 from mailsync.errors import BoxError
-from mailsync.model import Failure, Mailbox
+from mailsync.identity import identify
+from mailsync.model import Failure, Head, Mailbox, Message
 
 from .mail import (
     Mail,
@@ -413,6 +415,27 @@ def test_odd_mboxes_are_read_as_they_are(home: Path, format: str, record_propert
     forget_cache(home)
     assert [] == run("-s", "--json", "c").steps
     record_property("points", len(MBOXES) + len(NO_MBOXES))
+
+
+@HOSTILE
+@pytest.mark.parametrize("write", [True, False])
+def test_mbox_that_is_cut_while_it_is_read_is_told_and_nothing_else_happens(tmp_path: Path, write: bool) -> None:
+    """Who reads a map beyond the end of its file is killed, without a word."""
+    mbox(tmp_path / "box", *(message(n, b"x" * 100_000 + b"\n") for n in range(50)))
+    box = Mbox(str(tmp_path / "box"), Mailbox("box"))
+    uids = [entry.uid for entry in box.listing(identify("msgid")).entries]
+
+    with box.open(write=write) as opened:
+        got, heads = opened.fetch(uids), opened.heads(uids)
+        assert isinstance(next(got), Message)
+        assert isinstance(next(heads), Head)
+        os.truncate(tmp_path / "box", 2_000_000)
+        answers = [*got, *heads]
+        assert {type(one) for one in answers} == {Message, Head, Failure}
+        assert all("became shorter" in one.why for one in answers if isinstance(one, Failure))
+        assert 98 == len(answers)
+        again = list(opened.fetch(uids))
+        assert {"no longer there"} == {one.why for one in again if isinstance(one, Failure)}
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------

@@ -270,3 +270,38 @@ def test_where_the_last_known_one_is_gone_the_one_before_is_read(id: str) -> Non
         assert ["1", "2", "4"] == list(told(draft))
     else:
         assert (Way.ALL, True, None) == (draft.way, draft.put_back, draft.selected)
+
+
+def all_of(draft: Draft, box: Box, *more: Response, validity: int = 1) -> Draft:
+    """The mailbox, asked for all its messages."""
+    draft.way = Way.ALL
+    fresh = opened(draft, connection(), box, validity=validity)
+    fresh.take([*(fetch(box, uid, body=True) for uid in sorted(box)), *more], read)
+    fresh.end(OK)
+    draft.become(fresh)
+    return draft
+
+
+def test_mailbox_that_is_another_is_listed_as_a_whole() -> None:
+    """The doubt about what was known of the old one must not become one about the new one."""
+    box: Box = {1: frozenset(), 2: frozenset()}
+    draft = all_of(recalled({7: frozenset()}), box, validity=2)
+
+    assert (None, whole(box)) == (draft.failure, told(draft))
+
+
+def test_two_messages_of_one_uid_are_no_listing() -> None:
+    """The second one passed for gone, was deleted elsewhere, and what it hid behind was kept in the cache."""
+    box: Box = {1: frozenset(), 2: frozenset()}
+    other = response([b"* 3 FETCH (UID 2 FLAGS () BODY[] ", Literal(b"Message-ID: <3>\r\n\r\n"), b")"])
+    draft = all_of(Draft(BOX, b'"box"'), box, other)
+
+    assert "two messages with one UID" in str(draft.failure)
+    assert draft.selected is None
+
+
+@pytest.mark.parametrize("uid", [0, 2**32])
+def test_uid_that_is_none_makes_a_listing_incomplete(uid: int) -> None:
+    draft = all_of(Draft(BOX, b'"box"'), {1: frozenset(), uid: frozenset()})
+
+    assert (["1"], 1) == (list(told(draft)), len(draft.unreadable))

@@ -19,7 +19,7 @@ PURE = {
     "drivers.contract", "drivers.flags", "drivers.mboxtext", "drivers.memory", "msinfo.text", "outstanding",
     "drivers.imap.account", "drivers.imap.answers", "drivers.imap.providers", "drivers.imap.sasl", "drivers.imap.scram",
     "drivers.imap.sets", "drivers.imap.tokens", "drivers.imap.utf7", "report.printable", "spelling",
-    "policy", "renames", "planfile",
+    "policy", "renames", "planfile", "found",
 }  # fmt: skip
 WORLD = {
     "os", "io", "socket", "ssl", "subprocess", "select", "fcntl", "pathlib", "shutil", "sqlite3", "rich", "imapclient",
@@ -45,7 +45,7 @@ LAYERS = [
     {"cache"},
     {"drivers"},
     {"external", "terminal"},
-    {"config", "guard", "chains", "differ", "across", "renames", "inspection", "outstanding", "spelling"},
+    {"config", "guard", "chains", "differ", "across", "renames", "inspection", "outstanding", "spelling", "found"},
     {"remember", "groups", "policy"},
     {"plan"},
     {"findings", "identity", "mapping", "names", "spec"},

@@ -152,7 +152,7 @@ def two_messages_of_one_uid(monkeypatch: pytest.MonkeyPatch) -> None:
     become = Draft.become
 
     def planted(self: Any, fresh: Any) -> None:
-        fresh.doubtful = False
+        fresh.doubtful = fresh.twice = False
         become(self, fresh)
 
     monkeypatch.setattr(Draft, "become", planted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mailbox
 import os
@@ -890,6 +891,7 @@ def test_batch_cut_anywhere_is_not_there_or_wholly_there(killed: Killed) -> None
         expected = [*before, "<1>", "<2>"] if complete else before
 
         assert expected == ids(killed.at(cut))
+        assert Mbox.recognise(killed.box.path)
         assert killed.old + killed.coming[:cut] == raw(killed.box)  # reading repaired nothing
 
         with killed.box.open(write=True):
@@ -921,13 +923,42 @@ def test_delivery_after_a_complete_batch_is_kept(killed: Killed) -> None:
     assert killed.old + killed.coming + DELIVERY == raw(killed.box)
 
 
-def test_zeros_that_a_crash_left_are_cut(killed: Killed) -> None:
-    killed.at(30, b"\0" * 50)
+@pytest.mark.parametrize("cut", [0, 30])
+def test_zeros_that_a_crash_left_are_cut(killed: Killed, cut: int) -> None:
+    """A new mbox of nothing but zeros was no mailbox any more, and was never mended."""
+    killed.at(cut, b"\0" * 50)
 
+    assert Mbox.recognise(killed.box.path)
     with killed.box.open(write=True):
         pass
 
     assert killed.old == raw(killed.box)
+
+
+def test_spool_that_cannot_be_removed_cuts_nothing_that_was_changed_since(
+    box: Mbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that had been appended went with the next opening; and the batch was told as failed, and sent again."""
+    [one] = append(box, message(b"Message-ID: <1>\nStatus: O \n\nx\n"))
+    unlink = os.unlink
+
+    def refuse(path: str) -> None:
+        if path.endswith("-append") and os.path.exists(path):
+            raise OSError(errno.EIO, "Input/output error")
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with box.open(write=True) as opened:
+        [two] = list(opened.append([message(b"Message-ID: <2>\nStatus: O \n\nx\n")]))
+        assert not isinstance(two, Failure)
+        text = raw(box).replace(b"Status: O ", b"Status: RO")
+        Path(box.path).write_bytes(text)
+    monkeypatch.undo()
+
+    with box.open(write=True):
+        pass
+    assert text == raw(box)
+    assert not isinstance(one, Failure)
 
 
 def test_spool_of_a_file_that_was_rewritten_since_is_ignored(killed: Killed) -> None:

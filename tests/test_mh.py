@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mailsync.drivers import delivery
 from mailsync.drivers.mh import Mh, profile_path
 from mailsync.drivers.mhopen import file_of
 from mailsync.errors import BoxError
@@ -317,6 +318,20 @@ def test_sequences_that_cannot_be_written_spoil_the_batch_and_leave_nothing(box:
         (answer,) = opened.append([mail(1)])
 
     assert (True, []) == (isinstance(answer, Failure), numbers(path))
+
+
+def test_what_killed_runs_left_is_taken_away_when_it_is_old(
+    box: Mh, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stayed for ever, and each killed run added to it."""
+    (path / ",mailsync.1.2.3").touch()
+    (path / ",1").touch()
+    append(box, mail(1))
+    young = numbers(path)
+    monkeypatch.setattr(delivery, "ABANDONED", -1)
+    append(box, mail(2))
+
+    assert (["1", ",1", ",mailsync.1.2.3"], ["1", "2", ",1"]) == (young, numbers(path))
 
 
 def test_write_is_refused_where_there_is_no_directory(tmp_path: Path) -> None:

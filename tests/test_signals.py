@@ -456,5 +456,8 @@ def test_planted_bug_is_found(scene: Scene, bug: Callable[[pytest.MonkeyPatch], 
     """The moments are those at which it shows: just after copies, and while an object is freed."""
     with pytest.MonkeyPatch.context() as patch:
         bug(patch)
+        found = enumerate(reversed(moments(scene, 60, call=True, seed=5)))
         with pytest.raises(AssertionError):
-            each_moment(scene, 60, call=True, seed=5)
+            for number, moment in found:
+                signum = ENDS[number % len(ENDS)]
+                check(scene, signalled(scene.again(), moment, signum), signum)

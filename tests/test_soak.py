@@ -143,6 +143,7 @@ class Soak:
             assert (0, "") == (ran.code, ran.err), (number, ran)
             if number % EVERY == 0:
                 self.model.compare()
+                gc.collect()  # mailsync ends soon, and so looks for cycles after 100,000 objects only
         self.model.compare()
 
     def burden(self) -> Burden:

@@ -23,7 +23,9 @@ from .tried import PLANTED, SIGNALS
 COUNT = 6  # messages
 BOUND = 60.0  # seconds, after which what does not come has failed
 HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"
+LONG = pytest.mark.torture
 ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+ONE_END = [(signal.SIGINT, 130), *(pytest.param(*end, marks=LONG) for end in ENDS[1:])]
 STOPPED = b"stopped; what was done until then is remembered"
 BUGS = (b"Traceback", b"Exception ignored", b"bug in mailsync")
 MAIN = "from mailsync.__main__ import main; sys.exit(main())"
@@ -138,19 +140,17 @@ def heals(home: Path, server: FakeServer) -> None:
 
 
 @SIGNALS
-@pytest.mark.parametrize("typed", [True, False], ids=["typed", "sent"])
-@pytest.mark.parametrize(("signum", "code"), ENDS)
+@pytest.mark.parametrize(("signum", "code"), [(None, 130), *ENDS])
 def test_bar_is_cleared_and_the_cursor_shown(
-    home: Path, far: FakeServer, signum: signal.Signals, code: int, typed: bool
+    home: Path, far: FakeServer, signum: signal.Signals | None, code: int
 ) -> None:
-    if typed and signum != signal.SIGINT:
-        pytest.skip("only Ctrl-C can be typed")
+    """Sent to the process, or typed as Ctrl-C."""
     to_server(home, far)
     with Terminal(home, "c") as terminal:
         with stuck(far, "APPEND", 3) as here:
             assert here.wait(BOUND), terminal.seen
             terminal.until(HIDE)
-            terminal.type("\x03") if typed else terminal.process.send_signal(signum)
+            terminal.type("\x03") if signum is None else terminal.process.send_signal(signum)
             terminal.until(STOPPED)
         assert code == terminal.ended()
     assert b"Synchronizing" in terminal.seen
@@ -190,7 +190,10 @@ def test_second_ctrl_c_does_not_wait_for_what_the_first_one_waits_for(home: Path
 
 
 @SIGNALS
-@pytest.mark.parametrize("args", [["c"], ["--test-auth", "far"], ["far"], ["--check", "c"], ["-s", "c"]])
+@pytest.mark.parametrize(
+    "args",
+    [["c"], *(pytest.param(args.split(), marks=LONG) for args in ("--test-auth far", "far", "--check c", "-s c"))],
+)
 @pytest.mark.parametrize(("signum", "code"), ENDS)
 def test_signal_at_a_password_prompt_brings_the_echo_back(
     home: Path, far: FakeServer, args: list[str], signum: signal.Signals, code: int
@@ -258,7 +261,7 @@ def test_password_is_not_seen_after_a_pause_either(home: Path, far: FakeServer) 
 @SIGNALS
 @pytest.mark.parametrize("setting", ["passwd_cmd", "token_cmd"])
 @pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
-@pytest.mark.parametrize(("signum", "code"), ENDS)
+@pytest.mark.parametrize(("signum", "code"), ONE_END)
 def test_command_for_a_secret_is_ended_and_the_terminal_as_it_was(
     home: Path, far: FakeServer, setting: str, several: bool, signum: signal.Signals, code: int
 ) -> None:

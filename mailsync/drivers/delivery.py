@@ -17,6 +17,7 @@ from .files import FileError, LineEnds, refusal, remove, sync_directory, why, wr
 
 BATCH = 500  # messages made durable together, or
 BATCH_BYTES = 32 * 1024 * 1024
+ABANDONED = 36 * 3600  # seconds; a temporary file that is older belongs to nobody (maildir(5))
 OPEN_SHARE = 4  # a batch keeps at most one in so many of the files open that a process may: both sides may deliver
 
 _NO_DATE = {errno.EINVAL, errno.ERANGE, errno.EOVERFLOW, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
@@ -34,11 +35,13 @@ def batches(items: Iterable[T]) -> Iterator[list[T]]:
 
 def durable(answers: list[D | Failure], directories: Iterable[str]) -> list[D | Failure]:
     """The answers of a batch, after its directories are on the disk; failures if that cannot be."""
-    try:
-        for directory in directories:
+    for directory in directories:
+        try:
             sync_directory(directory)
-    except OSError as err:
-        return [answer if isinstance(answer, Failure) else _unsure(_what(answer), err) for answer in answers]
+        except OSError as err:
+            # It is done, but may not last: not to be done in another way.
+            doubt = Failure("", f"{directory} cannot be synced: {why(err)}", shared=True)
+            return [one if isinstance(one, Failure) else replace(doubt, what=_what(one)) for one in answers]
     return answers
 
 
@@ -68,11 +71,6 @@ def _moved(copy: Appended, answer: Uid | Failure) -> Appended | Failure:
     if isinstance(answer, Failure) and not answer.gone:
         return replace(answer, why=f"it was copied, but {answer.why}", shared=True)
     return copy
-
-
-def _unsure(uid: Uid, err: OSError) -> Failure:
-    """It is done, but may not last: not to be done in another way."""
-    return Failure(uid, f"its directory cannot be synced: {why(err)}", shared=True)
 
 
 def _what(answer: Uid | Appended) -> Uid:

@@ -14,10 +14,11 @@ from ..errors import BoxError
 from ..model import Fault, Mailbox
 from ..names import MAILDIR_PARTS
 from ..wording import many
+from .delivery import ABANDONED
 from .files import open_quietly, scan
 from .flags import Ranges, split_name
 from .locks import locked
-from .maildir import ABANDONED, Maildir
+from .maildir import Maildir
 from .mboxfile import FileData
 from .mboxscan import first_postmark, has_crlf, messages
 from .mboxspool import unfinished

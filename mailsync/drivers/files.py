@@ -338,6 +338,14 @@ def write_all(fd: int, data: bytes) -> None:
         raise FileError(err.errno, err.strerror) from err
 
 
+def unwritable(directory: str) -> str:
+    """Why nothing can be made in it; empty if something can."""
+    if os.access(directory, os.W_OK | os.X_OK):
+        return ""
+    read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
+    return os.strerror(errno.EROFS if read_only else errno.EACCES)
+
+
 def sync_directory(path: str) -> None:
     """Make what was created, renamed or removed in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -15,6 +15,7 @@ from ..errors import BoxError
 from ..model import HIDDEN, Entry, Failure, Holds, Identify, Listing, Mailbox
 from ..unchanged import State, state
 from . import files
+from .delivery import ABANDONED
 from .flags import FlagsReader, in_delivery_order, letter_table, maildir_holds, parse_keywords
 from .maildiropen import KEYWORDS, OpenMaildir
 from .maildirscan import Names
@@ -22,7 +23,6 @@ from .maildirscan import Names
 # As they are made; they go the other way round. So what a killed run leaves is not taken for a Maildir that has lost
 # one of them, and mail with it.
 PARTS = ("cur", "new", "tmp")
-ABANDONED = 36 * 3600  # seconds; a file in tmp/ that is older belongs to nobody (maildir(5))
 
 
 class Maildir:
@@ -87,8 +87,8 @@ class Maildir:
         self._refuse_links()
         if write:
             for part in PARTS:
-                if not os.access(self.at(part), os.W_OK | os.X_OK):
-                    raise BoxError(f"{self.mailbox}: {self.at(part)} cannot be written to")
+                if why_not := files.unwritable(self.at(part)):
+                    raise BoxError(f"{self.mailbox}: {self.at(part)} cannot be written to: {why_not}")
         yield OpenMaildir(self)
 
     def create(self) -> None:

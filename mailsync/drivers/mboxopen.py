@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain, islice
 
 from ..errors import BoxError
@@ -33,11 +32,11 @@ from ..model import (
 )
 from . import delivery
 from .contract import Box
-from .files import FileError, measured, refusal, sync_directory, to_wire, why, write_all
+from .files import FileError, measured, refusal, sync_directory, why, write_all
 from .locks import Lock
 from .mboxfile import FileData
 from .mboxkept import State, keep, kept
-from .mboxscan import Contents, Edit
+from .mboxscan import Contents, Edit, MboxBody
 from .mboxspool import Spool, SpoolError, Tail, beside, remove_spool, unfinished
 from .mboxtext import (
     CHUNK,
@@ -45,7 +44,6 @@ from .mboxtext import (
     Span,
     flags_of,
     numbering,
-    plain,
     plain_header,
     postmark_date,
     stored,
@@ -56,22 +54,6 @@ from .mboxtext import (
 BATCH = 1000  # messages appended together, or
 BATCH_BYTES = 16 * 1024 * 1024
 HOLDS = Holds(any_keyword=True)
-
-
-@dataclass(frozen=True, slots=True)
-class MboxBody:
-    """A message in its file: gone when the box is closed."""
-
-    data: Source
-    span: Span
-    crlf: bool
-
-    def size(self, *, wire: bool) -> int:
-        return sum(map(len, self.chunks(wire=wire)))
-
-    def chunks(self, *, wire: bool) -> Iterator[bytes]:
-        chunks = plain(self.data, self.span, self.crlf)
-        return to_wire(chunks) if wire else chunks
 
 
 class MboxBox:
@@ -117,17 +99,23 @@ class MboxBox:
         for uid in uids:
             self._lock.refresh()
             if span := names.get(uid):
-                yield Message(uid, flags_of(self._contents.raw_header(span)), self._date(span), self._body(span))
+                try:
+                    flags = flags_of(self._contents.raw_header(span))
+                except FileError as err:
+                    yield self._failure(uid, err)
+                    continue
+                yield Message(uid, flags, self._date(span), self._body(span))
             else:
                 yield _gone(uid)
 
     def heads(self, uids: Sequence[Uid]) -> Iterator[Head | Failure]:
         names = self._current()
         for uid in uids:
-            if span := names.get(uid):
-                yield Head(uid, self._header(span)[0], self._date(span))
-            else:
-                yield _gone(uid)
+            span = names.get(uid)
+            try:
+                yield Head(uid, self._header(span)[0], self._date(span)) if span else _gone(uid)
+            except FileError as err:
+                yield self._failure(uid, err)
 
     def measure(self, uids: Sequence[Uid]) -> Iterator[Measured | Failure]:
         return measured(self.fetch(uids))

@@ -51,6 +51,7 @@ class Spool:
         self._path, self._mbox, self._fsync = beside(path, "append"), fd, fsync
         self._old = os.fstat(fd).st_size
         self.size = 0
+        self._committed = False
         self._waiting: list[bytes] = []  # to be written; a message comes in many small pieces
         self._waits = 0  # how many bytes that is
         try:
@@ -69,9 +70,14 @@ class Spool:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        """A spool that came back with the next power cut would cut what was changed in the mbox since."""
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)  # if it cannot be removed
         os.close(self._fd)
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(self._path)
+            if self._committed and self._fsync:
+                sync_directory(os.path.dirname(self._path))
 
     def write(self, data: bytes) -> None:
         """An error may come later, from `cut` or `commit`."""
@@ -103,6 +109,7 @@ class Spool:
                 write_all(self._mbox, os.pread(self._fd, min(_BLOCK, self.size - at), _HEADER_SIZE + at))
             if self._fsync:
                 os.fsync(self._mbox)
+            self._committed = True
         except OSError as err:
             with suppress(OSError):
                 os.ftruncate(self._mbox, self._old)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import ClassVar
 
 from ..errors import BoxError
@@ -82,7 +83,8 @@ class Mh:
                 except FileNotFoundError:
                     break  # removed or given another number just now
                 except OSError as err:
-                    unreadable.append(files.failure(uid, err))
+                    failed = files.failure(uid, err)
+                    unreadable.append(replace(failed, why=f"message {number}: {failed.why}"))
                     continue
                 if ids[uid] != HIDDEN:
                     found[uid] = Entry(uid, ids[uid], flags[number])
@@ -97,8 +99,8 @@ class Mh:
     def open(self, *, write: bool) -> Iterator[OpenMh]:
         if not os.path.isdir(self.path):
             raise BoxError(f"{self.mailbox}: no directory at {self.path}")
-        if write and not os.access(self.path, os.W_OK | os.X_OK):
-            raise BoxError(f"{self.mailbox}: {self.path} cannot be written to")
+        if write and (why_not := files.unwritable(self.path)):
+            raise BoxError(f"{self.mailbox}: {self.path} cannot be written to: {why_not}")
         yield OpenMh(self)
 
     def create(self) -> None:
@@ -155,7 +157,7 @@ class Mh:
         with files.scan(self.path) as entries:
             for entry in entries:
                 if is_number(entry.name):
-                    with suppress(OSError):  # a link to nowhere, or in circles
+                    with suppress(OSError):  # a link to nowhere, or to itself
                         inode = entry.stat().st_ino if entry.is_symlink() else entry.inode()
                         found.setdefault(inode, []).append(int(entry.name))
         return found

@@ -84,6 +84,7 @@ class OpenMh:
         return files.measured(self.fetch(uids))
 
     def append(self, messages: Iterable[Message]) -> Iterator[Appended | Failure]:
+        self._sweep()
         place, fsync = self._place, self._box.fsync
         return delivery.deliver(messages, temporary=self._temporary, place=place, fsync=fsync, distinct=True)
 
@@ -249,6 +250,14 @@ class OpenMh:
         except OSError as err:
             return err
         return None
+
+    def _sweep(self) -> None:
+        """Take away what killed runs left: nobody else would."""
+        for name in os.listdir(self._box.path):
+            path = self._box.at(name)
+            with suppress(OSError):
+                if name.startswith(TEMPORARY) and os.lstat(path).st_ctime < time.time() - delivery.ABANDONED:
+                    os.unlink(path)
 
     def _temporary(self) -> str:
         return self._box.at(f"{TEMPORARY}{time.time_ns()}.{os.getpid()}.{next(_counter)}")

@@ -70,7 +70,7 @@ class Server:
     fault: Fault | None
     fd: int
     passed: int = 0  # steps that the fault concerns
-    hit: list[str] = field(default_factory=list)  # those that failed
+    hit: list[Done] = field(default_factory=list)  # those that failed
     frozen: bool = False  # the process was killed: whatever else it has asked for is not done
 
     def serve(self) -> None:
@@ -110,7 +110,7 @@ class Server:
         if fault and fault.concerns(step, path) and not getattr(step, "quiet", False):
             n, self.passed = self.passed, self.passed + 1
             if n == fault.at or (fault.always and n > fault.at):
-                self.hit.append(str(done))
+                self.hit.append(done)
                 if not fault.error:
                     self.frozen = True
                     os.kill(self.pid, signal.SIGKILL)
@@ -269,7 +269,7 @@ class Mounted:
 
     disk: Disk
     passed: int = 0
-    hit: Sequence[str] = ()
+    hit: Sequence[Done] = ()
 
 
 def why_not() -> str:
@@ -282,11 +282,11 @@ def why_not() -> str:
 @contextmanager
 def mounted(disk: Disk, where: Path, fault: Fault | None = None) -> Iterator[Mounted]:
     """The disk, at an empty directory of this process and its children."""
-    _be_private()
+    be_private()
     state = Mounted(disk)
     where.mkdir(exist_ok=True)
     fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
-    _call("mount", b"disk", os.fsencode(where), b"fuse.disk", NOSUID | NODEV, _options(fd))
+    call("mount", b"disk", os.fsencode(where), b"fuse.disk", NOSUID | NODEV, _options(fd))
     reading, writing = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if not pid:
@@ -306,7 +306,7 @@ def mounted(disk: Disk, where: Path, fault: Fault | None = None) -> Iterator[Mou
 def _serve(server: Server, writing: int) -> None:
     """In a process of its own, which ends here."""
     try:
-        _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
+        call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
         server.serve()
         with open(writing, "wb") as pipe:
             pickle.dump((server.disk, server.passed, server.hit), pipe)
@@ -319,11 +319,11 @@ def _serve(server: Server, writing: int) -> None:
 _private: list[bool] = []
 
 
-def _be_private() -> None:
+def be_private() -> None:
     """What is mounted from now on only this process and its children see, and it goes with them."""
     if not _private:
-        _call("unshare", NEWNS)
-        _call("mount", b"none", b"/", None, REC | PRIVATE, None)
+        call("unshare", NEWNS)
+        call("mount", b"none", b"/", None, REC | PRIVATE, None)
         _private.append(True)
 
 
@@ -333,14 +333,14 @@ def _options(fd: int) -> bytes:
 
 def _unmount(where: Path) -> None:
     try:
-        _call("umount2", os.fsencode(where), 0)
+        call("umount2", os.fsencode(where), 0)
     except OSError:
-        _call("umount2", os.fsencode(where), 3)  # MNT_FORCE | MNT_DETACH
+        call("umount2", os.fsencode(where), 3)  # MNT_FORCE | MNT_DETACH
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _call(name: str, *args: object) -> None:
+def call(name: str, *args: object) -> None:
     if getattr(_libc, name)(*args):
         raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")

@@ -6,6 +6,7 @@ and went since its own. A rename is done wholly or not at all; it stays once eit
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -216,6 +217,14 @@ class Disk:
         return {
             path: bytes(node.data) for path, node in self.walk() if not node.is_directory and path.startswith(under)
         }
+
+    def digest(self, but: str) -> str:
+        """Tells it from others, `but` for what lies below that."""
+        found = hashlib.sha256()
+        for path, node in self.walk():
+            if not (but and path.startswith(but)):
+                found.update(repr((path, node.mode, node.modified, node.data)).encode())
+        return found.hexdigest()
 
     def snapshot(self) -> Disk:
         """As it is now, to begin with: everything is durable, what has no name is gone."""

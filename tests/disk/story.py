@@ -4,23 +4,31 @@ happened to it.
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from pathlib import Path
 
+from mailsync import channel
 from mailsync.drivers import dotlocks
 from mailsync.model import FLAGGED, NONE, SEEN, Boxname, Digest, Flags, MessageId, Side
 from mailsync.stores import Store
 
 from ..mail import Mail, Ran, forget_cache, listing, message, read, run
-from ..scenario import Place, Stores, boxnames, change, channels, fill
+from ..scenario import Place, Stores, boxnames, change, channels, fill, on_server
+from ..servers import Login, server
 from . import Acted, Disk, Fault, Machine
+from .model import MODELS, Done
 
 FORMATS = ("maildir", "maildir++", "mbox", "mh")
-PAIRS = tuple(combinations_with_replacement(FORMATS, 2))
+PAIRS = (*combinations_with_replacement(FORMATS, 2),)
+REMOTE = tuple((format, "dovecot") for format in FORMATS)
 TRASH = Boxname("Trash")  # what is there is in no channel
+CACHE = ".cache/"
+NEVER = 10**9
 
 Contents = Mapping[Boxname, Counter[tuple[Digest, Flags, int]]]
 
@@ -29,42 +37,92 @@ Contents = Mapping[Boxname, Counter[tuple[Digest, Flags, int]]]
 class Found:
     """What a run that nothing disturbed said, and what it left."""
 
+    memory: bytes  # that this run found
     ran: Ran
     contents: Mapping[Side, Contents]
     again: Ran  # the plan of one more
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Story:
     """`before`: synced once, then changed by both users. `expected`: after an undisturbed run."""
 
     machine: Machine
     before: Disk
-    expected: Mapping[Side, Contents]
+    expected: Mapping[Side, Contents] = field(default_factory=dict)
+    login: Login | None = None  # on the server, if one store is there
+    mail: Path | None = None  # that was in the account
 
-    def sync(self, disk: Disk, fault: Fault | None = None) -> Acted[Ran]:
-        return self.machine.act(disk, lambda: run("c"), fault)
+    def sync(self, fault: Fault | None = None, bug: Callable[[], None] | None = None) -> Acted[Ran]:
+        """A run; msinfo is saved after each mailbox."""
 
-    def check(self, disk: Disk, *, rebooted: bool = False) -> Disk:
+        def act() -> Ran:
+            channel.SAVE_AFTER = 1
+            if bug:
+                bug()
+            return run("c")
+
+        return self.machine.act(self.fresh(), act, fault)
+
+    def steps(self) -> list[Done]:
+        """What an undisturbed run does, but for what it writes through maps."""
+        return [done for done in self.sync().disk.done if not getattr(done.step, "quiet", False)]
+
+    def fresh(self) -> Disk:
+        """As `before`, with a new account on the server."""
+        disk = self.before.snapshot()
+        if self.login and self.mail:
+            dovecot = server("dovecot")
+            login = dovecot.new_login()
+            far = dovecot.maildir(login)
+            assert far
+            shutil.copytree(self.mail, far)
+            dovecot.give(login, far)
+            config = disk.nodes[disk.nodes[1].names[".mailsync"]]
+            config.changed = config.modified = time.time_ns()
+            config.data[:] = config.data.replace(f"user={self.login.user}".encode(), f"user={login.user}".encode())
+        return disk
+
+    def check(self, disk: Disk, heal: Callable[[], Found] | None = None) -> Disk:
         """The law: nothing is lost, and the next run ends as the undisturbed one. Returns what it left."""
-        check_all_there(disk)
-        acted = self.machine.act(disk, after_a_start if rebooted else healed)
+        if not self.login:
+            check_all_there(disk)
+        acted = self.machine.act(disk, heal or healed)
         found = acted.done
+        assert STAYS in found.memory, "msinfo is lost"
         assert (0, "") == (found.ran.code, found.ran.err), found.ran
-        assert self.expected == found.contents
+        for side in Side:
+            assert self.expected[side] == found.contents[side], (side, found)
         assert [] == found.again.steps, found.again
         return acted.disk
 
 
-def story(home: Path, a: str, b: str, trash: bool = False) -> Story:
-    """Between stores of these formats."""
-    machine = Machine(home)
+@dataclass
+class Stories:
+    """Each made once in a process."""
+
+    home: Path
+    _made: dict[tuple[str, str, bool], Story] = field(default_factory=dict)
+
+    def __call__(self, a: str, b: str, trash: bool = False) -> Story:
+        """Between stores of these formats, or a server; `trash`: b deletes into one."""
+        if (a, b, trash) not in self._made:
+            self._made[a, b, trash] = story(self.home, a, b, trash)
+        return self._made[a, b, trash]
+
+
+def story(home: Path, a: str, b: str, trash: bool) -> Story:
+    machine, login = Machine(home), None
+    places = {"a": _place(a, "a", False), "b": _place(b, "b", trash)}
+    if b == "dovecot":
+        places["b"] = on_server("dovecot")
+        login = Login(places["b"].config.partition("user=")[2].partition("}")[0], "")
 
     def begin() -> Ran:
-        places = {"a": _place(a, "a", False), "b": _place(b, "b", trash)}
-        plant(channels(Path.cwd(), places, []))
+        stores = channels(Path.cwd(), places, [])
         with open(".mailsync", "a") as file:
             file.write("channel c a b { msinfo .msinfo duplicates keep }\n")
+        plant(stores)
         return run("c")
 
     def go_on() -> Ran:
@@ -75,28 +133,54 @@ def story(home: Path, a: str, b: str, trash: bool = False) -> Story:
     assert (0, "") == (first.done.code, first.done.err), first.done
     changed = machine.act(first.disk, go_on)
     assert STEPS == Counter(step["event"] for step in changed.done.steps), changed.done.out
-    before = changed.disk.snapshot()
-    after = machine.act(before, healed)
-    assert (0, "") == (after.done.ran.code, after.done.ran.err), after.done.ran
-    assert after.done.contents[Side.A] == after.done.contents[Side.B]
-    assert {"box", "other", "name", "deep/fresh"} == after.done.contents[Side.A].keys() - {"INBOX"}
-    return Story(machine, before, after.done.contents)
+    found = Story(machine, changed.disk.snapshot(), login=login)
+    if login:
+        far = server("dovecot").maildir(login)
+        assert far
+        found.mail = home.parent / f"mail-{a}"
+        shutil.copytree(far, found.mail)
+    after = machine.act(found.fresh(), healed).done
+    assert (0, "") == (after.ran.code, after.ran.err), after.ran
+    assert after.contents[Side.A] == after.contents[Side.B]
+    assert {"box", "other", "name", "deep/fresh"} == after.contents[Side.A].keys() - {"INBOX"}
+    found.expected = after.contents
+    return found
 
 
 def _place(format: str, directory: str, trash: bool) -> Place:
-    more = f"\n  delete trash:{directory}/Trash" if trash else ""
+    more = f"\n  delete trash:{directory}/{TRASH}" if trash else ""
     return Place(format, f"pat {directory}/*\n  prefix {directory}/\n  format {format}{more}")
 
 
-def healed() -> Found:
+# ---- points ----------------------------------------------------------------------------------------------------------
+
+
+def chosen(steps: Sequence[Done], every: int, first: int = 0, cache: bool = False) -> list[int]:
+    """Some of the steps: each so many-th, of those that do not concern the cache alone."""
+    counted = [n for n, done in enumerate(steps) if cache or not done.path.startswith(CACHE)]
+    return counted[first % every :: every]
+
+
+def cuts(disk: Disk, every: int, first: int = 0, cache: bool = False) -> Iterator[tuple[str, Disk]]:
+    """What power cuts after some of the steps leave, as different models have it; each state once."""
+    seen = set()
+    for n in chosen(disk.done, every, first, cache):
+        for name, model in MODELS.items():
+            left = disk.cut(n + 1, model(n))
+            if (state := left.digest("" if cache else CACHE)) not in seen:
+                seen.add(state)
+                yield f"{name} after {n}: {disk.done[n]}", left
+
+
+# ---- runs, in a process of their own ---------------------------------------------------------------------------------
+
+
+def healed(*options: str) -> Found:
     """A run, what it left, and what one more would do."""
-    stores, ran = Stores(Path.cwd()), run("c")
-    contents = {}
-    for side in Side:
-        with stores.opened(side.value) as store:
-            contents[side] = held(store)
+    memory = Path(".msinfo").read_bytes()
+    ran, contents = run(*options, "c"), looked()
     forget_cache(Path.cwd())
-    return Found(ran, contents, run("-s", "--json", "c"))
+    return Found(memory, ran, contents, run("-s", "--json", "c"))
 
 
 def after_a_start() -> Found:
@@ -105,15 +189,28 @@ def after_a_start() -> Found:
     return healed()
 
 
-def held(store: Store) -> Contents:
-    return {
-        name: Counter((one.exact, one.flags, one.date) for one in read(store.driver, store.mailbox(name)))
-        for name in boxnames(store)
-        if name != TRASH
-    }
+def retried() -> Found:
+    """The same, and what failed once is tried at once."""
+    return healed("--retry")
+
+
+def looked() -> Mapping[Side, Contents]:
+    stores, contents = Stores(Path.cwd()), {}
+    for side in Side:
+        with stores.opened(side.value) as store:
+            contents[side] = {
+                name: Counter((one.exact, one.flags, one.date) for one in read(store.driver, store.mailbox(name)))
+                for name in boxnames(store)
+                if name != TRASH
+            }
+    return contents
 
 
 # ---- what happens ----------------------------------------------------------------------------------------------------
+
+NAMES = ("m0", "m1", "m2", "m3", "m4", "o0", "o1", "r0", "r1", "na", "nb", "d0")
+STAYS = b"<m4@x>"  # what msinfo has of a message to which nothing happens
+STEPS = {"copy": 3, "flags": 2, "delete": 3, "create": 1}  # and a rename, and a move
 
 
 def mail(name: str, flags: Flags = NONE) -> Mail:
@@ -122,10 +219,6 @@ def mail(name: str, flags: Flags = NONE) -> Mail:
 
 def _end(name: str) -> bytes:
     return f"the end of {name}\n".encode()
-
-
-NAMES = ("m0", "m1", "m2", "m3", "m4", "o0", "o1", "r0", "r1", "na", "nb", "d0")
-STEPS = {"copy": 3, "flags": 2, "delete": 3, "create": 1}  # and a rename, and a move
 
 
 def plant(stores: Stores) -> None:
@@ -163,6 +256,6 @@ def _ids(store: Store, boxname: Boxname) -> dict[str, MessageId]:
 
 def check_all_there(disk: Disk) -> None:
     """Each message lies somewhere, with all of its text: what was deleted is kept."""
-    held = b"".join(data for path, data in disk.files().items() if not path.startswith(".cache"))
+    held = b"".join(data for path, data in disk.files().items() if not path.startswith(CACHE))
     lost = [name for name in NAMES if _end(name) not in held]
     assert not lost, f"on the disk there is no {lost}"

@@ -48,6 +48,7 @@ class Draft:
     _most: int = 0  # with those that have come since
     _quick: bool = False  # the server tells who is gone by uid, and of a mailbox that is opened, what has changed
     doubtful: bool = False  # what was told cannot be right, or does not tell all
+    twice: bool = False  # two messages were told under one uid
     put_back: bool = False  # the server has forgotten what it held when an earlier listing was made
     _witnesses: set[int] = field(default_factory=set)  # the uids of known messages that were read again
 
@@ -134,7 +135,7 @@ class Draft:
         if fresh.way is not Way.ALL and (fresh.doubtful or not fresh._count <= len(fresh.entries) <= fresh._most):
             self.doubt()
             return
-        if fresh.doubtful:
+        if fresh.twice:
             why = "cannot be listed: the server tells of two messages with one UID"
             fresh.failure = Failure(self.mailbox, why, "If it does so again, the server must be repaired.")
         if fresh.failure:  # it is not `selected`: where it is asked for once more, it must not pass for empty
@@ -197,7 +198,8 @@ class Draft:
                 self.put_back = self.doubtful = True
         if before is not None and uid not in self.unsure:
             # Two messages of one UID: who believes either of them would miss the other, and delete it elsewhere.
-            self.doubtful = self.doubtful or (id is not None and id != before.id)
+            self.twice = self.twice or (id is not None and id != before.id)
+            self.doubtful = self.doubtful or self.twice
             if told.flags is not None:  # asked for, or somebody changes them at this moment
                 self.entries[uid] = before._replace(flags=told.flags)
         elif told.flags is not None and (told.body is not None or self.way is Way.FLAGS):

@@ -1,0 +1,242 @@
+"""A run is killed, or the power cut, at any step that changes something on the disk: the next one goes on.
+
+It ends as if nothing had happened: nothing is lost, doubled or back again. The disk is one in memory (see tests/disk).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from mailsync import moving, removal
+from mailsync.drivers.mboxopen import MboxBox
+from mailsync.drivers.mboxscan import Edit
+
+from .disk import MODELS, Disk, Fault, why_not
+from .disk.story import PAIRS, REMOTE, Stories, Story, after_a_start, chosen, cuts
+from .test_planted import memory_deleted_before_append
+from .tried import KILLED, PLANTED, POWER
+
+pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(600)]
+
+TORTURE = pytest.mark.torture
+NOTE = Callable[[str, object], None]
+FEW = 110  # each so many-th step in the short forms
+ALL = PAIRS + REMOTE
+
+on_all = pytest.mark.parametrize(("a", "b"), ALL)
+on_pairs = pytest.mark.parametrize(("a", "b"), PAIRS)
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory: pytest.TempPathFactory) -> Stories:
+    return Stories(tmp_path_factory.mktemp("disk") / "home")
+
+
+def told(stories: Stories, a: str, b: str) -> tuple[Story, int]:
+    """With a number that differs. In every other one there is a trash."""
+    number = ALL.index((a, b))
+    return stories(a, b, trash=(a, b) in PAIRS and number % 2 == 1), number
+
+
+# ---- killed ----------------------------------------------------------------------------------------------------------
+
+
+@KILLED
+@on_all
+def test_next_run_goes_on_where_one_was_killed(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
+    story, number = told(stories, a, b)
+    record_property("points", check_kills(story, FEW, 7 * number))
+
+
+@KILLED
+@TORTURE
+@on_all
+def test_next_run_goes_on_wherever_one_was_killed(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
+    """At each step; with a server at some."""
+    story, number = told(stories, a, b)
+    record_property("points", check_kills(story, 4 if story.login else 1, number))
+
+
+@KILLED
+@TORTURE
+def test_next_run_goes_on_wherever_one_was_killed_that_wrote_to_its_cache(
+    stories: Stories, record_property: NOTE
+) -> None:
+    record_property("points", check_kills(stories("maildir", "mh"), 2, 1, cache=True))
+
+
+def check_kills(story: Story, every: int, first: int, cache: bool = False) -> int:
+    """How many there were."""
+    points = 0
+    for n in chosen(story.steps(), every, first, cache):
+        acted = story.sync(Fault(n))
+        if acted.answer is None:  # else this run had fewer steps
+            note(acted.state.hit, partial(story.check, acted.disk.snapshot()))
+            points += 1
+    assert points
+    return points
+
+
+def note(where: object, check: Callable[[], object]) -> None:
+    """Tells where it was, for who reads a failure."""
+    try:
+        check()
+    except AssertionError as err:
+        raise AssertionError(f"{where}: {err}") from err
+
+
+# ---- power cut -------------------------------------------------------------------------------------------------------
+
+
+@POWER
+@on_pairs
+def test_next_run_goes_on_after_a_power_cut(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
+    story, number = told(stories, a, b)
+    record_property("points", check_cuts(story, 3 * FEW, 17 * number))
+
+
+@POWER
+@TORTURE
+@on_pairs
+def test_next_run_goes_on_after_a_power_cut_anywhere(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
+    story, number = told(stories, a, b)
+    record_property("points", check_cuts(story, 3, number))
+
+
+@POWER
+@TORTURE
+def test_next_run_goes_on_after_a_power_cut_that_spoils_the_cache(stories: Stories, record_property: NOTE) -> None:
+    record_property("points", check_cuts(stories("maildir", "mh"), 7, 1, cache=True))
+
+
+def check_cuts(story: Story, every: int, first: int, cache: bool = False) -> int:
+    """How many different states there were."""
+    points = 0
+    for where, left in cuts(story.sync().disk, every, first, cache):
+        note(where, partial(story.check, left, after_a_start))
+        points += 1
+    assert points
+    return points
+
+
+# ---- planted bugs ----------------------------------------------------------------------------------------------------
+
+
+def files_are_not_synced() -> None:
+    drop_fsync(lambda path: os.path.isfile(path))
+
+
+def directories_are_not_synced() -> None:
+    drop_fsync(lambda path: os.path.isdir(path) and os.path.basename(path) in ("cur", "new"))
+
+
+def parents_of_new_directories_are_not_synced() -> None:
+    drop_fsync(lambda path: path.endswith(("/a", "/deep")))
+
+
+def kept_mail_is_not_synced() -> None:
+    drop_fsync(lambda path: "/deleted" in path)
+
+
+def drop_fsync(unless: Callable[[str], bool]) -> None:
+    real = os.fsync
+    os.fsync = lambda fd: None if unless(os.readlink(f"/proc/self/fd/{fd}")) else real(fd)
+
+
+def deleted_before_it_is_put_away() -> None:
+    """Bytes in memory, then gone, then written."""
+    put = moving.put
+
+    def planted(source: Any, target: Any, uids: Any) -> Any:
+        class Read:
+            kept = [(got, b"".join(got.body.chunks(wire=False))) for got in source.fetch(uids)]
+
+            def fetch(self, uids: Any) -> Any:
+                from mailsync.drivers.memory import Bytes
+                from mailsync.model import Message
+
+                list(source.expunge(uids))
+                return (Message(got.uid, got.flags, got.date, Bytes(raw)) for got, raw in self.kept)
+
+        return put(Read(), target, uids)  # type: ignore[arg-type]
+
+    removal.put = planted  # type: ignore[attr-defined]
+    removal.leaves = lambda source, target: True  # type: ignore[attr-defined]
+
+
+def msinfo_is_erased_first() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        memory_deleted_before_append(patch)
+        patch._setattr.clear()  # this process ends with it
+
+
+def mbox_is_rewritten_in_its_place() -> None:
+    def planted(self: Any, data: Any, edits: Any) -> None:
+        text, at = b"", 0
+        for edit in [*edits, Edit(len(data), len(data), b"")]:
+            text += data[at : edit.start] + edit.new
+            at = edit.end
+        os.ftruncate(self._lock.fd, 0)
+        os.pwrite(self._lock.fd, text, 0)
+        os.fsync(self._lock.fd)
+
+    MboxBox._rewrite = planted  # type: ignore[method-assign]
+
+
+CUT = [
+    (files_are_not_synced, "maildir", "maildir"),
+    (files_are_not_synced, "mh", "mbox"),
+    (directories_are_not_synced, "maildir", "maildir"),
+    (parents_of_new_directories_are_not_synced, "mbox", "mbox"),
+    (kept_mail_is_not_synced, "maildir", "mh"),
+]
+KILLS = [
+    (deleted_before_it_is_put_away, "maildir", "mh", "/deleted/"),
+    (msinfo_is_erased_first, "maildir", "mh", ".msinfo"),
+    (mbox_is_rewritten_in_its_place, "mbox", "mbox", "b/box"),
+]
+
+
+def named(bug: object) -> str:
+    return getattr(bug, "__name__", str(bug))
+
+
+@PLANTED
+@pytest.mark.parametrize(("bug", "a", "b"), CUT, ids=named)
+def test_power_cuts_catch(stories: Stories, bug: Callable[[], None], a: str, b: str) -> None:
+    story, disk = stories(a, b), planted(stories(a, b), bug)
+
+    assert any(
+        breaks(story, disk.cut(n, MODELS[model](n)))
+        for n in range(len(disk.done), 0, -10)
+        for model in ("nothing", "names")
+    ), "no power cut shows this bug"
+
+
+@PLANTED
+@pytest.mark.parametrize(("bug", "a", "b", "where"), KILLS, ids=named)
+def test_kills_catch(stories: Stories, bug: Callable[[], None], a: str, b: str, where: str) -> None:
+    """Kills between what is done there."""
+    story, disk = stories(a, b), planted(stories(a, b), bug)
+    points = reversed([n for n, done in enumerate(disk.done) if where in done.path])
+
+    assert any(breaks(story, disk.killed(n)) for n in points), "no kill shows this bug"
+
+
+def planted(story: Story, bug: Callable[[], None]) -> Disk:
+    acted = story.sync(bug=bug)
+    assert 0 == acted.done.code, acted.done
+    return acted.disk
+
+
+def breaks(story: Story, disk: Disk) -> bool:
+    try:
+        story.check(disk, after_a_start)
+    except AssertionError:
+        return True
+    return False

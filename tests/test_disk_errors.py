@@ -1,0 +1,269 @@
+"""The disk refuses one step, or all from there on: clear words, its own scope, the right exit code; the next run heals.
+
+The disk is one in memory: see tests/disk. What real ones do is in test_disk_full.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from mailsync.model import Boxname, Side
+
+from .disk import Fault, why_not
+from .disk.model import Attributes, Done, Make, Sync, Truncate, Unlink, Write
+from .disk.story import CACHE, PAIRS, REMOTE, Contents, Stories, Story, chosen, looked, retried
+from .tried import FAILING, PLANTED
+
+pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(600)]
+
+TORTURE = pytest.mark.torture
+NOTE = Callable[[str, object], None]
+FEW = 160  # each so many-th step in the short forms
+ALL = PAIRS + REMOTE
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT)
+MSINFO = (".msinfo", "..msinfo", ".mailsync-")  # the beginnings of its paths
+AREAS = (("a/",), ("b/",), (CACHE,), (".local/",), MSINFO)
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory: pytest.TempPathFactory) -> Stories:
+    return Stories(tmp_path_factory.mktemp("disk") / "home")
+
+
+def told(stories: Stories, a: str, b: str) -> tuple[Story, int]:
+    """With a number that differs. In every other one there is a trash."""
+    number = ALL.index((a, b))
+    return stories(a, b, trash=(a, b) in PAIRS and number % 2 == 1), number
+
+
+# ---- one step, or all that follow ------------------------------------------------------------------------------------
+
+
+@FAILING
+@pytest.mark.parametrize(("a", "b"), ALL)
+def test_step_that_fails_is_told_and_the_next_run_heals(
+    stories: Stories, a: str, b: str, record_property: NOTE
+) -> None:
+    story, number = told(stories, a, b)
+    record_property("points", check_errors(story, FEW, 11 * number))
+
+
+@FAILING
+@TORTURE
+@pytest.mark.parametrize(("a", "b"), ALL)
+def test_any_step_that_fails_is_told_and_the_next_run_heals(
+    stories: Stories, a: str, b: str, record_property: NOTE
+) -> None:
+    story, number = told(stories, a, b)
+    record_property("points", check_errors(story, 11 if story.login else 5, number))
+
+
+def check_errors(story: Story, every: int, first: int) -> int:
+    """How many there were: once and always, with all errors in turn."""
+    points = 0
+    steps = story.steps()
+    for turn, n in enumerate(chosen(steps, every, first, cache=True), first):
+        points += check_error(story, fault_at(steps, n, turn))
+    assert points
+    return points
+
+
+def fault_at(steps: Sequence[Done], n: int, turn: int) -> Fault:
+    """Of this step alone; or, each second time, of all that come then in the same area."""
+    path, error = steps[n].path, ERRORS[turn // 2 % len(ERRORS)]
+    if error == errno.EACCES and isinstance(steps[n].step, Attributes):
+        error = errno.EIO  # there are disks whose owner may set no dates: they go without
+    if turn % 2:
+        area = next((area for area in AREAS if path.startswith(area)), MSINFO)
+        return Fault(sum(done.path.startswith(area) for done in steps[:n]), area, error, always=True)
+    return Fault(n, error=error, short=turn % 4 == 0)
+
+
+def check_error(story: Story, fault: Fault) -> int:
+    """0 if this run did not come so far."""
+    acted = story.sync(fault)
+    if not acted.state.hit:
+        return 0
+    ran = acted.done
+    where = f"{'; '.join(map(str, acted.state.hit[:3]))}, {errno.errorcode[fault.error]}: {ran}"
+    assert not re.search("Traceback|is a bug", ran.err), where
+    if ran.code:
+        assert os.strerror(fault.error) in ran.err, f"without the reason: {where}"
+        assert ran.code in (codes := codes_of(acted.state.hit)), f"not one of {codes}: {where}"
+    else:
+        assert "" == ran.err, where
+    if all(hit.path.startswith(CACHE) for hit in acted.state.hit):
+        assert 0 == ran.code, f"only the cache was concerned: {where}"
+    left = acted.disk.snapshot()
+    try:
+        if not ran.code:
+            assert story.expected == story.machine.act(left, looked).done, "not all was done"
+        story.check(left, retried)
+    except AssertionError as err:
+        raise AssertionError(f"{where}: {err}") from err
+    return 1
+
+
+def codes_of(hits: Sequence[Done]) -> set[int]:
+    """The exit codes that may come of it: 8 where msinfo cannot be saved, 1 for a mailbox, or the lock of the run."""
+    paths = {hit.path for hit in hits}
+    ours = {path for path in paths if path.startswith(MSINFO) or not path}
+    return ({8} if ours else set()) | ({1} if paths - ours or "" in paths else set())
+
+
+# ---- former defects --------------------------------------------------------------------------------------------------
+
+NO_ROOM, BROKEN, DENIED, FIXED = errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS
+FORMER = {
+    # It had been renamed; then it was sent, too, and lay there twice.
+    "moved_message_whose_old_directory_cannot_be_synced_is_not_sent": (
+        "maildir", Fault(0, ("b/other/new",), BROKEN, (Sync,)), 1,
+    ),
+    "arrived_message_whose_directory_cannot_be_synced_is_told_by_its_own_name": (
+        "maildir", Fault(0, ("b/box/cur",), DENIED, (Sync,), always=True), 1,
+    ),
+    "lock_of_the_run_needs_no_room": ("maildir", Fault(0, (".local/",), NO_ROOM, (Truncate, Write)), 0),
+    "msinfo_beside_which_nothing_can_be_written_is_told": (
+        "mh", Fault(0, ("..msinfo",), FIXED, (Make,), always=True), 8,
+    ),
+    # It got the date of that moment instead, without a word.
+    "message_whose_date_cannot_be_kept_fails": ("maildir", Fault(0, ("a/deep",), NO_ROOM, (Attributes,)), 1),
+    # What had been appended was told as failed, and sent a second time.
+    "mbox_whose_spool_cannot_be_removed_has_what_was_appended": (
+        "mbox", Fault(0, ("b/.box.mailsync-append",), NO_ROOM, (Unlink,)), 0,
+    ),
+}  # fmt: skip
+
+
+@FAILING
+@pytest.mark.parametrize("name", FORMER)
+def test_former_defect(stories: Stories, name: str) -> None:
+    format, fault, code = FORMER[name]
+    story = stories("maildir", format)
+
+    assert 1 == check_error(story, fault)
+    assert code == story.sync(fault).done.code
+
+
+# ---- its own scope ---------------------------------------------------------------------------------------------------
+
+BOXES = {"box": ("a", "b"), "other": ("b",), "deep": ("a",)}  # what a run changes, and where
+
+
+@FAILING
+@pytest.mark.parametrize(("a", "b", "error"), [("maildir", "mbox", errno.EIO), ("mh", "maildir", errno.ENOSPC)])
+def test_mailbox_that_cannot_be_written_spoils_no_other(
+    stories: Stories, a: str, b: str, error: int, record_property: NOTE
+) -> None:
+    story, points = stories(a, b), 0
+    for box, sides in BOXES.items():
+        for side in sides:
+            within = (f"{side}/{box}", f"{side}/.{box}.")
+            acted = story.sync(Fault(0, within, error, always=True))
+            ran = acted.done
+
+            assert acted.state.hit
+            assert 1 == ran.code, ran
+            assert box in ran.err
+            assert os.strerror(error) in ran.err
+            found = story.machine.act(acted.disk.snapshot(), looked).done
+            assert others(story.expected[Side(side)], box) == others(found[Side(side)], box), ran
+            story.check(acted.disk.snapshot(), retried)
+            points += 1
+    record_property("points", points)
+
+
+def others(contents: Contents, box: str) -> Contents:
+    """Without this one; `other` gives a message to `box`, so it shares its lot."""
+    spoilt = {"box", "other"} if box in ("box", "other") else {"deep/fresh"}
+    return {name: held for name, held in contents.items() if name not in spoilt}
+
+
+@FAILING
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES])
+def test_cache_that_cannot_be_written_hinders_nothing(stories: Stories, error: int) -> None:
+    story = stories("maildir", "mbox")
+    acted = story.sync(Fault(0, (CACHE,), error, always=True))
+
+    assert acted.state.hit
+    assert (0, "") == (acted.done.code, acted.done.err)
+    assert story.expected == story.machine.act(acted.disk.snapshot(), looked).done
+
+
+@FAILING
+@pytest.mark.parametrize("error", [errno.EDQUOT, errno.EROFS])
+def test_nothing_is_deleted_that_cannot_be_kept(stories: Stories, error: int) -> None:
+    story = stories("maildir", "mbox")
+    acted = story.sync(Fault(0, (".local/state/mailsync/deleted",), error, always=True))
+    found = story.machine.act(acted.disk.snapshot(), looked).done
+
+    assert 1 == acted.done.code
+    for id in ("m2", "m3"):
+        assert re.search(f"<{id}@x> cannot be deleted .*{os.strerror(error)}", acted.done.err), acted.done.err
+    assert 1 == sum((found[Side.A][Boxname("box")] - story.expected[Side.A][Boxname("box")]).values())
+    assert 1 == sum((found[Side.B][Boxname("box")] - story.expected[Side.B][Boxname("box")]).values())
+    story.check(acted.disk.snapshot(), retried)
+
+
+@FAILING
+def test_interrupted_calls_are_made_again(stories: Stories, record_property: NOTE) -> None:
+    """EINTR, as a signal may cause it where a server or a user's process is the disk."""
+    story, points = stories("maildir", "mbox"), 0
+    for kind in (Write, Sync):
+        steps = [done for done in story.steps() if isinstance(done.step, kind)]
+        for n in range(0, len(steps), 40):
+            acted = story.sync(Fault(n, error=errno.EINTR, kinds=(kind,)))
+            assert (0, "") == (acted.done.code, acted.done.err), (acted.state.hit, acted.done)
+            assert story.expected == story.machine.act(acted.disk.snapshot(), looked).done
+            points += 1
+    record_property("points", points)
+
+
+# ---- planted bugs ----------------------------------------------------------------------------------------------------
+
+
+def errors_of_writes_are_ignored() -> None:
+    real = os.write
+
+    def write(fd: int, data: Any) -> int:
+        try:
+            return real(fd, data)
+        except OSError:
+            return len(data)
+
+    os.write = write
+
+
+def short_writes_are_taken_for_whole() -> None:
+    real = os.write
+
+    def write(fd: int, data: Any) -> int:
+        real(fd, data)
+        return len(data)
+
+    os.write = write
+
+
+@PLANTED
+@pytest.mark.parametrize("bug", [errors_of_writes_are_ignored, short_writes_are_taken_for_whole])
+@pytest.mark.parametrize(("a", "b"), [("maildir", "mbox"), ("mh", "mh")])
+def test_failing_writes_catch(stories: Stories, bug: Callable[[], None], a: str, b: str) -> None:
+    """One write of a message, or of msinfo, of which half is taken, and no more."""
+    story = stories(a, b)
+
+    caught = []
+    for within in ("a/box", "b/box", "a/deep", "..msinfo"):
+        acted = story.sync(Fault(0, (within, f"b/.{within[2:]}."), errno.ENOSPC, (Write,), short=True), bug)
+        assert acted.state.hit
+        try:
+            assert acted.done.code
+            story.check(acted.disk.snapshot(), retried)
+        except AssertionError:
+            caught.append(within)
+    assert caught, "no write that fails shows this bug"
