@@ -170,6 +170,15 @@ def test_lines_that_do_not_change_stay_as_they_are() -> None:
     )
 
 
+def test_blank_line_stays_between_a_sequence_and_what_looks_like_the_rest_of_it() -> None:
+    """It went, and other messages were in that sequence after any change of flags. Found by fuzzing."""
+    text = b"a: 1\n\n 2-99\n"
+
+    edited = edit_sequences(text, [SequenceChange(5, frozenset({"\\Flagged"}))])
+
+    assert text + b"flagged: 5\n" == edited
+
+
 def test_cleared_numbers_leave_all_sequences_but_cur() -> None:
     text = b"cur: 5\nunseen: 4-6\ndeleted: 5\n"
 

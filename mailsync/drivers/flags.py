@@ -259,7 +259,7 @@ def _names_of(flag: str, keywords: dict[str, list[str]]) -> list[str]:
 
 def _sequence_lines(text: bytes) -> Iterable[tuple[bytes, str, Ranges]]:
     """(line, name, members); a line that is none has the name "" and no members. Folded as a header may be."""
-    for line in re.findall(rb"[^\n]+(?:\n[ \t][^\n]*)*\n?", text):
+    for line in re.findall(rb"[^\n]+(?:\n[ \t][^\n]*)*\n?|\n", text):  # without a blank one the next may be its rest
         name, colon, value = line.partition(b":")
         raw = line if line.endswith(b"\n") else line + b"\n"
         if not colon:

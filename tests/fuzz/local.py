@@ -13,9 +13,9 @@ from mailsync.config import grammar
 from mailsync.drivers import flags, mboxtext
 from mailsync.drivers.mboxscan import Contents
 from mailsync.errors import ConfigError, MsinfoError, UsageError
-from mailsync.model import NONE, Boxname, Mailbox
+from mailsync.model import NONE, Boxname, Flags, Mailbox
 from mailsync.msinfo import text
-from mailsync.names import BadName, Names, Patterns, check
+from mailsync.names import BadName, Names, Patterns, check, is_inbox
 from mailsync.report.columns import fit
 from mailsync.report.printable import printable
 
@@ -28,6 +28,11 @@ def pieces(data: bytes) -> list[bytes]:
     """The same bytes in pieces; their first byte says how large."""
     size = 1 + (data[0] if data else 0) % 40
     return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def folded(flags: Flags) -> set[str]:
+    """Keywords are the same in any case."""
+    return {flag.lower() for flag in flags}
 
 
 def words(data: bytes) -> list[str]:
@@ -77,7 +82,6 @@ def mbox(data: bytes) -> None:
     """What is appended to any mbox is found behind what was there, by the same digest; uids do not change."""
     sep = data.find(b"\0")
     there, message = data[: max(sep, 0)], data[sep + 1 :]
-    crlf = b"\r\n" in there[:100]
     try:
         before = Contents(there)
     except ValueError:
@@ -85,7 +89,8 @@ def mbox(data: bytes) -> None:
     names = list(before.names())
     stored = b"".join(mboxtext.stored(pieces(message), NONE, 0, before.crlf))
     after = Contents(there + before.separator() + stored)
-    assert names == list(after.names())[: len(names)], crlf
+    if there.endswith(b"\n"):  # else the header of the last message may become another
+        assert names == list(after.names())[: len(names)]
     assert len(names) + 1 == len(after)
     last = b"".join(mboxtext.plain(after.data, after.spans[-1], after.crlf))
     assert identity.examine([message]) == identity.examine([last])
@@ -100,8 +105,8 @@ def mbox_flags(data: bytes) -> None:
     with_some = mboxtext.with_flags(head, some, NONE)
     if not mboxtext.goes_on(head):
         assert plain == mboxtext.parted(with_some)[0]
-        assert some <= mboxtext.flags_of(with_some)
-        assert not some & mboxtext.flags_of(mboxtext.with_flags(with_some, NONE, some))
+        assert folded(some) <= folded(mboxtext.flags_of(with_some))
+        assert not folded(some) & folded(mboxtext.flags_of(mboxtext.with_flags(with_some, NONE, some)))
 
 
 @target
@@ -164,9 +169,8 @@ def other_names(data: bytes) -> None:
     if not list(mapping.check(pairs)):
         renaming = mapping.Renaming(pairs)
         with suppress(BadName):
-            assert renaming.here(renaming.there(Boxname(some[0]))) == (
-                some[0] if some[0].upper() != "INBOX" else "INBOX"
-            )
+            back = renaming.here(renaming.there(Boxname(some[0])))
+            assert back == some[0] or (is_inbox(back) and is_inbox(some[0]))
 
 
 @target

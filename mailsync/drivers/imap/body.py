@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
+from ...header import reduced
 from ..contract import AtOnce
 from ..files import to_wire, wire_size
 from .tokens import Literal
@@ -44,11 +45,15 @@ class ServerBody(AtOnce):
         return sum(map(len, self.chunks(wire=wire)))
 
     def head(self) -> bytes:
-        """The header block, without the empty line at its end; a part of it if it is larger than any that is one."""
+        """The header block, without the empty line at its end; of one that is too long what tells the message."""
         data = self.literal.data
         text = data if isinstance(data, bytes) else next(_read(data), b"")
         end = text.find(b"\r\n\r\n")
-        return b"" if text.startswith(b"\r\n") else text[: end + 2] if end >= 0 else text
+        if text.startswith(b"\r\n"):
+            return b""
+        if end >= 0:
+            return text[: end + 2]
+        return text if isinstance(data, bytes) else reduced(self.chunks(wire=False))
 
     def at_once(self) -> tuple[bytes, int] | None:
         text = self.literal.data

@@ -41,8 +41,11 @@ def ways(identify: Identify) -> Sequence[tuple[bytes, Callable[[Literal], Messag
     """
     fields = b" ".join(name.upper() for name in identify.quick)
     return (
-        (b"HEADER.FIELDS (%s)" % fields if fields else b"HEADER", lambda literal: identify.sure(literal.read())),
-        (b"HEADER", lambda literal: identify(literal.read())),
+        (
+            b"HEADER.FIELDS (%s)" % fields if fields else b"HEADER",
+            lambda literal: identify.sure(ServerBody(literal).head()),
+        ),
+        (b"HEADER", lambda literal: identify(ServerBody(literal).head())),
         (b"", lambda literal: identify.whole(ServerBody(literal).chunks(wire=True))),
     )
 
