@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 
+from .. import stopping
 from ..errors import BoxError
 from ..model import (
     HIDDEN,
@@ -110,6 +111,7 @@ class MboxBox:
                 yield Entry(uid, id, flags)
             if number % 1000 == 0:
                 forget(contents.data)
+                stopping.check()
         forget(contents.data)
 
     def fetch(self, uids: Sequence[Uid]) -> Iterator[Message | Failure]:
