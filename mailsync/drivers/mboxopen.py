@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 
+from .. import stopping
 from ..errors import BoxError
 from ..header import reduced
 from ..model import (
@@ -87,6 +88,7 @@ class MboxBox:
     def entries(self, identify: Identify, known: Mapping[Uid, MessageId]) -> Iterator[Entry]:
         """`known`: the ids of some."""
         for uid, span in self._current().items():
+            stopping.check()
             header, flags = self._header(span)
             id = known[uid] if uid in known else identify(header)
             if id is None:
