@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .users import ADDED, USERS, MboxUser, User
+from .users import USERS, MboxUser, User
 
 BOXES = ("x", "y")
 Told = dict[str, object]
@@ -46,7 +46,7 @@ def change(user: User, side: str, chance: random.Random, number: int) -> Told | 
             if did == "drop":
                 return told if user.drop(box, chosen) else None
             if did == "flag":
-                told["flag"] = chance.choice(ADDED)
+                told["flag"] = chance.choice(user.flags)
                 return told if user.flag(box, chosen, str(told["flag"])) else None
             told["to"] = {"x": "y", "y": "x"}[box]
             return told if user.move(box, chosen, str(told["to"])) else None

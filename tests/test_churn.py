@@ -8,17 +8,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from .churn import Told, work
 from .mail import within
-from .scene import Scene
+from .scene import Scene, Side
+from .servers import server
 from .test_meanwhile import local_scene
+from .test_two_runs import far, machine, near
 from .tried import OTHERS
-from .users import ImapUser
+from .users import ImapUser, User
 
 pytestmark = OTHERS
 
@@ -31,14 +33,14 @@ PAIRS = [("maildir", "maildir"), ("maildir", "mbox"), ("mh", "maildir"), ("mbox"
 
 
 @contextmanager
-def in_files(format: str, root: Path, side: str, seed: int, done: Found, user: int | None = None) -> Iterator[None]:
+def in_files(format: str, root: Path, side: str, seed: int, done: Found) -> Iterator[None]:
     """Somebody at work in local mail, in a process of his own."""
     words = [sys.executable, "-m", "tests.churn", format, str(root), side, str(seed), str(MOST)]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     log = root.parent / f"log-{side}"
     with (
         log.open("w") as out,
-        subprocess.Popen(words, env=environ, stdin=subprocess.PIPE, stdout=out, user=user, group=user) as process,
+        subprocess.Popen(words, env=environ, stdin=subprocess.PIPE, stdout=out) as process,
     ):
         try:
             assert within(60, lambda: bool(log.stat().st_size))
@@ -50,8 +52,8 @@ def in_files(format: str, root: Path, side: str, seed: int, done: Found, user: i
 
 
 @contextmanager
-def on_server(user: ImapUser, side: str, seed: int, done: Found) -> Iterator[None]:
-    """Somebody at work with a client of his own."""
+def in_thread(user: User, side: str, seed: int, done: Found) -> Iterator[None]:
+    """Somebody at work in this process; in mbox and MH he would share its locks."""
     told: list[Told] = []
     faults: list[BaseException] = []
     over = threading.Event()
@@ -107,17 +109,107 @@ def churn_in_files(base: Path, formats: tuple[str, str], seed: int, runs: int, r
     check(scene, done, record)
 
 
+def churn_with_servers(base: Path, names: tuple[str, str], seed: int, runs: int, record: Record) -> None:
+    """A side that is no server is a Maildir."""
+    done: Found = {}
+    with ExitStack() as stack:
+        sides = {}
+        for side, name in zip("ab", names, strict=True):
+            sides[side] = near(base / side) if name == "maildir" else stack.enter_context(far(name))
+        scene = Scene(sides, [machine(base / "home", sides["a"], sides["b"])])
+        begin(scene)
+        with ExitStack() as users:
+            for number, (side, there) in enumerate(sides.items()):
+                if isinstance(there.user, ImapUser):
+                    users.enter_context(in_thread(there.user, side, seed + number, done))
+                else:
+                    users.enter_context(in_files("maildir", base / side, side, seed + number, done))
+            for _ in range(runs):
+                scene.run()
+        check(scene, done, record)
+
+
+@contextmanager
+def as_user(uid: int, home: Path) -> Iterator[None]:
+    """Only the owner of mail may work in it, as on a server."""
+    before = os.getcwd()
+    os.chdir(home)
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.chdir(before)
+
+
+def churn_in_files_of_dovecot(place: Path, seed: int, runs: int, record: Record) -> None:
+    """Users come over a server to Maildirs that the run takes for local: both change the same files at once."""
+    known = local_scene(place / "known", "maildir", "maildir")
+    known.begin()
+    known.check()  # as root: another user may not be able to read the programs that are needed
+    on = server("dovecot")
+    login = on.new_login()
+    user = ImapUser(on, login)
+    root, home = on.maildir(login), on.directory_of(login)
+    assert root
+    done: Found = {}
+    with as_user(home.stat().st_uid, home):
+        a = Side(user, f"pat {root}/% prefix {root}/ format maildir fsync no", f"{root.name}/", home)
+        b = near(home / "other/b")
+        scene = Scene({"a": a, "b": b}, [machine(home / "run", a, b)])
+        begin(scene)
+        with in_thread(user, "a", seed, done), in_thread(b.user, "b", seed + 1, done):
+            for _ in range(runs):
+                scene.run()
+        check(scene, done, record)
+    user.close()
+
+
+SERVERS = [("maildir", "dovecot"), ("dovecot", "cyrus")]
+SOME, MANY = 6, 60  # runs
+
+
 @pytest.mark.parametrize("formats", PAIRS, ids="-".join)
 def test_nothing_is_lost_or_doubled_beside_users_of_both_sides(
-    home: Path, formats: tuple[str, str], record_property: Record
+    place: Path, formats: tuple[str, str], record_property: Record
 ) -> None:
-    churn_in_files(home, formats, 1, 6, record_property)
+    churn_in_files(place, formats, 1, SOME, record_property)
+
+
+@pytest.mark.parametrize("names", SERVERS, ids="-".join)
+def test_nothing_is_lost_or_doubled_beside_clients_of_servers(
+    place: Path, names: tuple[str, str], record_property: Record
+) -> None:
+    churn_with_servers(place, names, 1, SOME, record_property)
+
+
+def test_nothing_is_lost_or_doubled_in_files_that_a_server_has_at_the_same_time(
+    place: Path, record_property: Record
+) -> None:
+    churn_in_files_of_dovecot(place, 1, SOME, record_property)
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("seed", range(10, 13))
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("formats", PAIRS, ids="-".join)
 def test_nothing_is_lost_or_doubled_in_many_runs_beside_users(
-    home: Path, formats: tuple[str, str], seed: int, record_property: Record
+    place: Path, formats: tuple[str, str], record_property: Record
 ) -> None:
-    churn_in_files(home, formats, seed, 60, record_property)
+    churn_in_files(place, formats, 10, MANY, record_property)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("names", SERVERS, ids="-".join)
+def test_nothing_is_lost_or_doubled_in_many_runs_beside_clients(
+    place: Path, names: tuple[str, str], record_property: Record
+) -> None:
+    churn_with_servers(place, names, 10, MANY, record_property)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_or_doubled_in_many_runs_in_the_files_of_a_server(place: Path, record_property: Record) -> None:
+    churn_in_files_of_dovecot(place, 10, MANY, record_property)

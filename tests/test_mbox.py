@@ -1129,3 +1129,17 @@ def test_mbox_that_is_cut_short_while_it_is_read_spoils_no_more_than_what_is_gon
 
     assert length > 1_000_000
     assert [True] * 3 == [isinstance(one, Failure) and one.gone for one in left]
+
+
+def test_each_change_is_of_another_second(tmp_path: Path) -> None:
+    """Dovecot compares no more than that, and the size: it went on with what it knew of where messages lie."""
+    box = box_at(tmp_path / "box")
+    box.create()
+    uids = [uid_of(answer) for answer in append(box, *map(mail, range(4)))]
+    seconds = [int((tmp_path / "box").stat().st_mtime)]
+    for uid in uids[:3]:
+        with box.open(write=True) as opened:
+            assert [uid] == list(opened.expunge([uid]))
+        seconds.append(int((tmp_path / "box").stat().st_mtime))
+
+    assert sorted(set(seconds)) == seconds

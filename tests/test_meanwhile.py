@@ -48,7 +48,7 @@ ACTS = list(acts())
 def local_scene(home: Path, a: str, b: str) -> Scene:
     """In a new home; nothing is left of the one before."""
     shutil.rmtree(home, ignore_errors=True)
-    home.mkdir()
+    home.mkdir(parents=True)
     sides = {
         name: Side(
             USERS[format](home / name), f"pat {name}/% prefix {name}/ format {format} fsync no", prefix=f"{name}/"

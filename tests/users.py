@@ -13,7 +13,7 @@ import re
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -48,6 +48,8 @@ class Locked(Exception):
 
 class User(ABC):
     """Who uses the mailboxes of one store."""
+
+    flags: ClassVar[Sequence[str]] = ADDED  # that are set at random
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -378,10 +380,12 @@ def _in_mbox(text: bytes) -> bytes:
 class ImapUser(User):
     """A plain client, with a connection of its own; it looks for a message anew each time, and removes no other."""
 
+    flags: ClassVar[Sequence[str]] = (*ADDED, "Work", "$Label1")
+
     def __init__(self, on: Server, login: Login) -> None:
         super().__init__(Path())
         self.on, self.login = on, login
-        self._imap = imaplib.IMAP4(on.host, on.port)
+        self._imap = imaplib.IMAP4(on.host, on.port, timeout=60)
         self._imap.login(login.user, login.password)
 
     def close(self) -> None:

@@ -116,7 +116,7 @@ def _acquire(path: str, write: bool, wait: float) -> Lock:
         if time.monotonic() >= until:
             raise BoxError(f"{path} is locked: {busy}", hint=_hint(path))
         stopping.sleep(min(pause, max(0.0, until - time.monotonic())))
-        pause = min(2 * pause, 1.0)
+        pause = min(2 * pause, 0.2)
 
 
 def _try(fd: int, path: str, write: bool) -> tuple[str, str | None]:

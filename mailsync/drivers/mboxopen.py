@@ -369,8 +369,12 @@ class MboxBox:
 
 
 def _keep_news(fd: int, before: os.stat_result) -> None:
-    """What was read last before its last change has new mail, for shells and mail readers: that shall not change."""
-    now = os.fstat(fd).st_mtime_ns
+    """What was read last before its last change has new mail, for shells and mail readers: that shall not change.
+
+    The second of the change is always another one: Dovecot compares no more than that, and the size, and would go on
+    with what it knows of where messages lie.
+    """
+    now = max(os.fstat(fd).st_mtime_ns, (before.st_mtime_ns // 10**9 + 1) * 10**9)
     with suppress(PermissionError):  # only the owner may
         os.utime(fd, ns=(before.st_atime_ns if before.st_atime_ns < before.st_mtime_ns else now, now))
 
