@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from .mail import ordinary_rights
 from .tried import Tally
+
+if TYPE_CHECKING:
+    from .disk.story import Stories
 
 settings.register_profile(
     "mailsync",
@@ -120,6 +123,14 @@ def ordinary() -> Iterator[None]:
     """Root, too, may do only what the modes of files allow."""
     with ordinary_rights():
         yield
+
+
+@pytest.fixture(scope="session")
+def stories(tmp_path_factory: pytest.TempPathFactory) -> Stories:
+    """Pairs of stores on a disk that fails: see tests/disk."""
+    from .disk.story import Stories
+
+    return Stories(tmp_path_factory.mktemp("disk") / "home")
 
 
 @pytest.fixture(scope="session")

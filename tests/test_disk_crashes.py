@@ -19,7 +19,7 @@ from mailsync.drivers.mboxopen import MboxBox
 from mailsync.drivers.mboxscan import Edit
 
 from .disk import MODELS, Disk, Fault, why_not
-from .disk.story import PAIRS, REMOTE, Stories, Story, after_a_start, chosen, cuts, healed
+from .disk.story import ALL, PAIRS, Stories, Story, after_a_start, chosen, cuts, healed
 from .test_planted import memory_deleted_before_append
 from .tried import KILLED, PLANTED, POWER
 
@@ -28,21 +28,9 @@ pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark
 TORTURE = pytest.mark.torture
 NOTE = Callable[[str, object], None]
 FEW = 110  # each so many-th step in the short forms
-ALL = PAIRS + REMOTE
 
 on_all = pytest.mark.parametrize(("a", "b"), ALL)
 on_pairs = pytest.mark.parametrize(("a", "b"), PAIRS)
-
-
-@pytest.fixture(scope="module")
-def stories(tmp_path_factory: pytest.TempPathFactory) -> Stories:
-    return Stories(tmp_path_factory.mktemp("disk") / "home")
-
-
-def told(stories: Stories, a: str, b: str) -> tuple[Story, int]:
-    """With a number that differs. In every other one there is a trash."""
-    number = ALL.index((a, b))
-    return stories(a, b, trash=(a, b) in PAIRS and number % 2 == 1), number
 
 
 # ---- killed ----------------------------------------------------------------------------------------------------------
@@ -51,7 +39,7 @@ def told(stories: Stories, a: str, b: str) -> tuple[Story, int]:
 @KILLED
 @on_all
 def test_next_run_goes_on_where_one_was_killed(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
-    story, number = told(stories, a, b)
+    story, number = stories.varied(a, b)
     record_property("points", check_kills(story, FEW, 7 * number))
 
 
@@ -60,7 +48,7 @@ def test_next_run_goes_on_where_one_was_killed(stories: Stories, a: str, b: str,
 @on_all
 def test_next_run_goes_on_wherever_one_was_killed(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
     """At some steps, of each kind that there is."""
-    story, number = told(stories, a, b)
+    story, number = stories.varied(a, b)
     record_property("points", check_kills(story, 10, number))
 
 
@@ -71,7 +59,7 @@ def test_next_run_goes_on_from_what_is_there_after_any_step(
     stories: Stories, a: str, b: str, record_property: NOTE
 ) -> None:
     """What a kill leaves is what was done until then: one run shows all of it."""
-    story, _ = told(stories, a, b)
+    story, _ = stories.varied(a, b)
     disk, points = story.sync().disk, 0
     for n in chosen(disk.done, 1):
         note(disk.done[n], partial(story.check, disk.killed(n)))
@@ -137,7 +125,7 @@ def note(where: object, check: Callable[[], object]) -> None:
 @POWER
 @on_pairs
 def test_next_run_goes_on_after_a_power_cut(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
-    story, number = told(stories, a, b)
+    story, number = stories.varied(a, b)
     record_property("points", check_cuts(story, 3 * FEW, 17 * number))
 
 
@@ -145,7 +133,7 @@ def test_next_run_goes_on_after_a_power_cut(stories: Stories, a: str, b: str, re
 @TORTURE
 @on_pairs
 def test_next_run_goes_on_after_a_power_cut_anywhere(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
-    story, number = told(stories, a, b)
+    story, number = stories.varied(a, b)
     record_property("points", check_cuts(story, 8, number))
 
 

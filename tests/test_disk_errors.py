@@ -17,7 +17,7 @@ from mailsync.model import Boxname, Side
 
 from .disk import Fault, why_not
 from .disk.model import Attributes, Done, Make, Sync, Truncate, Unlink, Write
-from .disk.story import CACHE, PAIRS, REMOTE, Contents, Stories, Story, chosen, looked, retried
+from .disk.story import ALL, CACHE, Contents, Stories, Story, chosen, looked, retried
 from .tried import FAILING, PLANTED
 
 pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(600)]
@@ -25,21 +25,9 @@ pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark
 TORTURE = pytest.mark.torture
 NOTE = Callable[[str, object], None]
 FEW = 160  # each so many-th step in the short forms
-ALL = PAIRS + REMOTE
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT)
 MSINFO = (".msinfo", "..msinfo", ".mailsync-")  # the beginnings of its paths
 AREAS = (("a/",), ("b/",), (CACHE,), (".local/",), MSINFO)
-
-
-@pytest.fixture(scope="module")
-def stories(tmp_path_factory: pytest.TempPathFactory) -> Stories:
-    return Stories(tmp_path_factory.mktemp("disk") / "home")
-
-
-def told(stories: Stories, a: str, b: str) -> tuple[Story, int]:
-    """With a number that differs. In every other one there is a trash."""
-    number = ALL.index((a, b))
-    return stories(a, b, trash=(a, b) in PAIRS and number % 2 == 1), number
 
 
 # ---- one step, or all that follow ------------------------------------------------------------------------------------
@@ -50,7 +38,7 @@ def told(stories: Stories, a: str, b: str) -> tuple[Story, int]:
 def test_step_that_fails_is_told_and_the_next_run_heals(
     stories: Stories, a: str, b: str, record_property: NOTE
 ) -> None:
-    story, number = told(stories, a, b)
+    story, number = stories.varied(a, b)
     record_property("points", check_errors(story, FEW, 11 * number))
 
 
@@ -60,7 +48,7 @@ def test_step_that_fails_is_told_and_the_next_run_heals(
 def test_any_step_that_fails_is_told_and_the_next_run_heals(
     stories: Stories, a: str, b: str, record_property: NOTE
 ) -> None:
-    story, number = told(stories, a, b)
+    story, number = stories.varied(a, b)
     record_property("points", check_errors(story, 11, number))
 
 

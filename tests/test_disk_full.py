@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from .disk import why_not
 from .disk.fuse import be_private, call
 from .mail import Ran, configure, digests, forget_cache, maildir, message, obey_permissions, run, run_apart
 from .tried import FAILING
@@ -19,7 +20,7 @@ pytestmark = FAILING
 
 REMOUNT, READ_ONLY = 32, 1  # sys/mount.h
 FULL, READONLY = f"disk full ({os.strerror(errno.ENOSPC)})", os.strerror(errno.EROFS)
-NOT_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk")
+MOUNTS = pytest.mark.skipif(bool(why_not()), reason=why_not())
 BOXES = {"box": 30, "other": 3}
 of_each_format = pytest.mark.parametrize("format", ["maildir", "mbox", "mh"])
 
@@ -66,7 +67,7 @@ def check_told(ran: Ran, code: int, *words: str) -> None:
     assert "is a bug" not in ran.err
 
 
-@NOT_ROOT
+@MOUNTS
 @of_each_format
 @pytest.mark.parametrize("limit", ["size=64k", "size=10m,nr_inodes=16"])
 def test_full_disk_takes_what_it_can_and_the_rest_comes_when_there_is_room(home: Path, format: str, limit: str) -> None:
@@ -81,7 +82,7 @@ def test_full_disk_takes_what_it_can_and_the_rest_comes_when_there_is_room(home:
         check_healed(home, format)
 
 
-@NOT_ROOT
+@MOUNTS
 @of_each_format
 def test_disk_that_is_full_with_all_that_mailsync_writes(home: Path, format: str) -> None:
     """Lock, cache, msinfo and both stores. What there is no room for is told, and nothing is damaged by that."""
@@ -109,7 +110,7 @@ def test_disk_that_is_full_with_all_that_mailsync_writes(home: Path, format: str
             check_healed(home_on_it, format)
 
 
-@NOT_ROOT
+@MOUNTS
 @of_each_format
 def test_disk_that_is_read_only_from_now_on(home: Path, format: str) -> None:
     setup(home, format)

@@ -5,8 +5,10 @@ The disk holds a whole home. What runs on it does so in a child of the test's pr
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
+import pkgutil
 import select
 import signal
 import sys
@@ -16,14 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import mailsync
+
 from .fuse import Fault, Mounted, mounted, why_not
 from .model import MODELS, Disk
 
-__all__ = ["MODELS", "Acted", "Disk", "Fault", "Machine", "why_not"]
+__all__ = ["MODELS", "Acted", "Disk", "Fault", "Machine", "import_all", "why_not"]
 
 PATIENCE = 90.0  # seconds; what takes longer hangs
 
 T = TypeVar("T")
+
+
+def import_all() -> None:
+    """What a run imports when it needs it, its children have already."""
+    for module in pkgutil.walk_packages(mailsync.__path__, "mailsync."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -272,11 +273,22 @@ class Mounted:
     hit: Sequence[Done] = ()
 
 
+@cache
 def why_not() -> str:
     """Why no disk can be mounted here; empty if it can."""
     if os.geteuid():
-        return "only root can mount a disk that fails"
-    return "" if os.path.exists(DEVICE) else f"there is no {DEVICE} here"
+        return "only root can mount disks"
+    if not os.path.exists(DEVICE):
+        return f"there is no {DEVICE} here"
+    pid = os.fork()  # what is tried leaves no trace
+    if not pid:
+        try:
+            be_private()
+            call("mount", b"none", b"/mnt", b"tmpfs", 0, None)
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    return "no disk can be mounted in this container" if os.waitpid(pid, 0)[1] else ""
 
 
 @contextmanager

@@ -20,12 +20,13 @@ from mailsync.stores import Store
 from ..mail import Mail, Ran, forget_cache, listing, message, read, run
 from ..scenario import Place, Stores, boxnames, change, channels, fill, on_server
 from ..servers import Login, server
-from . import Acted, Disk, Fault, Machine
+from . import Acted, Disk, Fault, Machine, import_all
 from .model import MODELS, Done
 
 FORMATS = ("maildir", "maildir++", "mbox", "mh")
 PAIRS = (*combinations_with_replacement(FORMATS, 2),)
 REMOTE = tuple((format, "dovecot") for format in FORMATS)
+ALL = PAIRS + REMOTE
 TRASH = Boxname("Trash")  # what is there is in no channel
 CACHE = ".cache/"
 NEVER = 10**9
@@ -105,6 +106,14 @@ class Stories:
 
     home: Path
     _made: dict[tuple[str, str, bool], Story] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        import_all()
+
+    def varied(self, a: str, b: str) -> tuple[Story, int]:
+        """With a number that differs. In every other one there is a trash."""
+        number = ALL.index((a, b))
+        return self(a, b, trash=(a, b) in PAIRS and number % 2 == 1), number
 
     def __call__(self, a: str, b: str, trash: bool = False) -> Story:
         """Between stores of these formats, or a server; `trash`: b deletes into one."""
