@@ -92,7 +92,7 @@ def parts(chunks: Iterable[bytes], blank_line: re.Pattern[bytes] = BLANK_LINE) -
             inside = not found
             sure -= found.start() if found else sure
         if not inside and len(head) > HOLD:
-            if cut := _last_field(head, sure):
+            if cut := last_field(head, sure):
                 yield "fields", bytes(head[1 : cut + 1])
                 del head[:cut]
                 sure -= cut
@@ -169,7 +169,7 @@ def _closed(head: bytearray, end: int, inside: bool) -> Iterator[tuple[Part, byt
     yield "fields", bytes(head[begin:end])
 
 
-def _last_field(head: bytearray, end: int) -> int:
+def last_field(head: bytes | bytearray, end: int) -> int:
     """The line end before the last field that begins before `end`; 0 if that is the first one."""
     at = head.rfind(b"\n", 1, end)
     while at > 0 and head[at + 1] in b" \t":

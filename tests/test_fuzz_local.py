@@ -60,7 +60,7 @@ BUGS: list[tuple[str, str, object]] = [
     ("specification", "mailsync.spec._written", lambda value: value),
     ("boxnames", "mailsync.names._escape", lambda text, char: text),
     ("sequences", "mailsync.drivers.flags._without", lambda ranges, numbers: ranges),
-    ("header_in_parts", "mailsync.header._last_field", lambda head, end: head.rfind(b"\n", 1, end)),
+    ("header_in_parts", "mailsync.header.last_field", lambda head, end: head.rfind(b"\n", 1, end)),
 ]
 
 

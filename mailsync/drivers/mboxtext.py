@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple, Protocol
 
-from ..header import parts
+from ..header import last_field, parts
 from ..model import ANSWERED, DELETED, DRAFT, FLAGGED, NONE, SEEN, Flags
 
 LONGEST_LINE = 1000  # of a postmark
@@ -256,10 +256,8 @@ def header_end(data: Source, begin: int, end: int) -> int:
         return (other if other >= 0 else at) + 1
     if limit == end:
         return end
-    at = data.rfind(b"\n", begin, limit - 1)
-    while at >= 0 and data[at + 1 : at + 2] in (b" ", b"\t"):
-        at = data.rfind(b"\n", begin, at)
-    return max(begin, at + 1)
+    at = last_field(data[begin:limit], LONGEST_HEAD - 1)
+    return begin + at + 1 if at else begin
 
 
 def plain_header(raw: bytes, crlf: bool) -> tuple[bytes, Flags]:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from .results import BoxResult, Compared, Listed, MassDeletion, Restored
     from .turns import Post, Turns, Voice
 
-LONGEST_LINE = 1000  # characters of a problem: what it quotes may have been made to fill the screen
-
 
 @dataclass
 class Classic:
@@ -206,14 +204,7 @@ class Classic:
 
 def _lines(text: str) -> str:
     """Faults of a configuration and tracebacks are of many lines; a foreign one cannot pass for one of ours."""
-    lines = printable_lines(text.rstrip("\n")).split("\n")
-    return "\n  ".join(map(_short, lines))
-
-
-def _short(line: str) -> str:
-    """With its end, where the reason stands."""
-    half = LONGEST_LINE // 2
-    return line if len(line) <= LONGEST_LINE else f"{line[:half]}...{line[-half:]}"
+    return printable_lines(text.rstrip("\n")).replace("\n", "\n  ")
 
 
 def _ended(one: Ended) -> str:

@@ -18,10 +18,15 @@ def printable(text: str) -> str:
 
 
 def short(text: str) -> str:
-    """The text, its lines no longer than anybody reads: names and ids of others may have megabytes."""
-    lines = text.split("\n")
+    """The text, its lines no longer than anybody reads: names and ids of others may have megabytes.
+
+    With their ends, where the reason stands.
+    """
     return "\n".join(
-        line if len(line) <= LONGEST else f"{line[:LONGEST]}... ({len(line)} characters)" for line in lines
+        line
+        if len(line) <= LONGEST
+        else f"{line[: LONGEST // 2]}... ({len(line)} characters) ...{line[-LONGEST // 2 :]}"
+        for line in text.split("\n")
     )
 
 
