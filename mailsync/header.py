@@ -22,6 +22,7 @@ TELLING = (
     b"return-path", b"delivered-to",
 )  # fmt: skip
 MOST = 64 * 1024  # bytes of the fields of one name that count; as many in a header that a server cuts out
+BLANKS = b" \t\r\n"
 HOLD = 256 * 1024  # bytes of a header that are held at once; more than MOST
 
 # Possessive throughout: a header is input, and no input may make the scan quadratic.
@@ -50,13 +51,16 @@ def first(header: bytes, name: bytes) -> bytes | None:
 
 
 def bounded(found: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    """Of the fields of each name the first bytes, MOST together: no header makes an id, or a sum, without end."""
+    """Of the fields of each name the first bytes, MOST together: no header makes an id, or a sum, without end.
+
+    The blanks that a value begins with do not count: imap4d adds one.
+    """
     left: dict[bytes, int] = {}
     for name, value in found:
-        room = left.get(name, MOST)
+        room, bare = left.get(name, MOST), value.lstrip(BLANKS)
         if room > 0:
-            yield name, value[:room]
-            left[name] = room - len(value)
+            yield name, value if len(bare) <= room else bare[:room]
+            left[name] = room - len(bare)
 
 
 def reduced(chunks: Iterable[bytes]) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from .addresses import parse
-from .header import MOST, TELLING, any_case, bounded, collapse, fields, first, parts, unfold
+from .header import BLANKS, MOST, TELLING, any_case, bounded, collapse, fields, first, parts, unfold
 from .model import HIDDEN, Digest, Identify, Key, MessageId
 
 # In this order they identify a message that has no Message-ID.
@@ -122,7 +122,7 @@ class MsgidIdentify(_Rule):
         value = first(header, b"message-id")
         if value is None:
             return None
-        text = unfold(value[:MOST])
+        text = unfold(value.lstrip(BLANKS)[:MOST])
         inner, _, _ = (text if text.startswith(b"<") else b"<" + text).partition(b">")
         return MessageId(inner.translate(_DOTTED).decode("latin-1") + ">") if len(inner) > 1 else None
 

@@ -41,8 +41,10 @@ class Selected(NamedTuple):
     identity: str | None = None  # MAILBOXID (RFC 8474, 4): stays the same when it is renamed
 
     def is_another(self, now: Selected) -> bool:
-        """True if uids of then are worth nothing now. An empty mailbox had none: imap4d gives it a new UIDVALIDITY."""
-        return self.exists > 0 and (self.validity != now.validity or self.is_newer(now))
+        """True if uids of then are worth nothing now. An empty mailbox has none: imap4d counts anew in one."""
+        if self.exists == 0:
+            return False
+        return self.validity != now.validity or (now.exists > 0 and self.is_newer(now))
 
     def is_newer(self, now: Selected) -> bool:
         """True if it was put back to an older state: UIDNEXT never goes down (RFC 3501, 2.3.1.1)."""
