@@ -56,6 +56,7 @@ class Lie:
     flags: bool = True  # those that it tells are true
     about: str = "far"  # what it is that an error names, if neither the store nor one of its mailboxes
     options: str = ""  # of the store
+    stalls: bool = False  # its run waits for what does not come: it is not given a minute, as honest ones are
 
     def __str__(self) -> str:
         return self.name
@@ -85,10 +86,12 @@ class Scene:
 
     home: Path
     server: FakeServer
+    options: str = ""  # of the store on the server
     before: dict[str, Counter[str]] = field(default_factory=dict)  # of what nobody deletes: digests by side
     files: Set[str] = frozenset()  # of the home, but for mail, cache and state
 
     def __post_init__(self) -> None:
+        self.configure()
         maildir("Mail/x", *map(message, "123"))
         assert (0, "") == self.honest("c")
         self.server.store[b"x"].add(wire("4"))
@@ -102,6 +105,12 @@ class Scene:
         self.before = {"near": self.near(), "far": self.far()}
         self.before["far"][name_of("3")] = 0  # to be deleted
         self.files = self.outside()
+
+    def configure(self, more: str = "") -> None:
+        where = f"server {{127.0.0.1:{self.server.port}/user=alice/notls}} passwd secret"
+        far = f"store far {{ {where} {self.options} {more} }}\n"
+        near = "store near { pat Mail/* prefix Mail/ format maildir fsync no }\n"
+        configure(self.home, near + far + "channel c near far { msinfo .msinfo }\n")
 
     @staticmethod
     def honest(*args: str) -> tuple[int, str]:
@@ -149,7 +158,10 @@ class Scene:
         """Tell the lie, then the truth."""
         lie.tell(self.server)
         met = [trap.met for trap in self.server.script]
+        if lie.stalls:
+            self.configure("timeout 1")
         ran = self.apart("c", planted=planted) if apart else run("c")
+        self.configure()
         assert [trap.met for trap in self.server.script] != met or not met
         edits = [trap.action.change for trap in self.server.script if isinstance(trap.action, Edit)]
         assert all(edit.done for edit in edits if isinstance(edit, Rewrite))
@@ -214,8 +226,4 @@ def name_of(name: str) -> str:
 def scene(home: Path, lie: Lie) -> Iterator[Scene]:
     with FakeServer(lie.capabilities) as server:
         server.store.create(b"x")
-        where = f"server {{127.0.0.1:{server.port}/user=alice/notls}} passwd secret"
-        far = f"store far {{ {where} timeout 1 {lie.options} }}\n"
-        near = "store near { pat Mail/* prefix Mail/ format maildir fsync no }\n"
-        configure(home, near + far + "channel c near far { msinfo .msinfo }\n")
-        yield Scene(home, server)
+        yield Scene(home, server, lie.options)

@@ -117,8 +117,20 @@ BROKEN: Mapping[str, Callable[[], object]] = {
     "an answer with NULs": lambda: Edit(lambda answer: answer.replace(b" ", b" \0", 3)),
     "an answer with bare CRs": lambda: Edit(lambda answer: answer.replace(b" ", b"\r", 3)),
 }
+STALLING = {
+    "OK of another command",
+    "OK of an earlier command",
+    "its answer backwards",
+    "an answer with NULs",
+    "an answer with bare CRs",
+}
 ANSWERED = [
-    Lie(f"{fault} to {name}", trapped(Trap(match, make(), nth=0)), frozenset({0, 1, 6, 7}))  # type: ignore[arg-type]
+    Lie(
+        f"{fault} to {name}",
+        trapped(Trap(match, make(), nth=0)),  # type: ignore[arg-type]
+        frozenset({0, 1, 6, 7}),
+        stalls=fault in STALLING,
+    )
     for name, match in COMMANDS.items()
     for fault, make in BROKEN.items()
 ]
@@ -411,7 +423,7 @@ BODIES = [
         lambda found: found[1] + found[1].replace(b"<4@x>", b"<1@x>"),
     ),
     said("no body at all", "body", rb"(?s)\* \d+ FETCH .*\r\n\)\r\n", b""),
-    said("a longer literal than there is", "body", rb"\{(\d+)\}", b"{9999}"),
+    said("a longer literal than there is", "body", rb"\{(\d+)\}", b"{9999}", stalls=True),
     said("a shorter literal than there is", "body", rb"\{(\d+)\}", b"{50}"),
     said(
         "a date that is none with a body", "body", rb'INTERNALDATE ".*?"', b'INTERNALDATE "01-Jan-0001 00:00:00 +9999"'

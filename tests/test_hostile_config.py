@@ -25,15 +25,15 @@ store old { pat old/*  prefix old/  format mbox }
 channel c md old { msinfo .msinfo }
 """
 RAW = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-MAPS = "".join(f"map a{n} b{n}\n" for n in range(8000))
-STORES = "".join(f"store s{n} {{ pat m{n}/* }}\n" for n in range(4000))
-PATTERNS = "".join(f"md/x{n}*\npat " for n in range(9000))
-WILD = "".join(f"map a{n}/x* b{n}/y*\n" for n in range(8000))
+MAPS = "".join(f"map a{n} b{n}\n" for n in range(2000))
+STORES = "".join(f"store s{n} {{ pat m{n}/* }}\n" for n in range(1000))
+PATTERNS = "".join(f"md/x{n}*\npat " for n in range(3000))
+WILD = "".join(f"map a{n}/x* b{n}/y*\n" for n in range(2000))
 
 # Bytes of a file, what is asked of it, the exit code, and what must be told.
 CONFIGS: Mapping[str, tuple[bytes, str, int, str]] = {
     "10 MB": (b"#" + b"x" * 10_000_000 + b"\n" + GOOD.encode(), "c", 3, "more than 500,000 bytes"),
-    "comments": (b"#x\n" * 100_000 + GOOD.encode(), "c", 0, ""),
+    "comments": (b"#x\n" * 50_000 + GOOD.encode(), "c", 0, ""),
     "deep": (b"{ " * 100_000, "c", 3, "expected 'store', 'channel' or 'group'"),
     "stores in stores": (b"store a { " * 40_000, "c", 3, "is not closed"),
     "many stores": (f"{STORES}{GOOD}".encode(), "c", 0, ""),

@@ -118,12 +118,12 @@ def test_belief_in_the_newest_memory_is_found(home: Path, monkeypatch: pytest.Mo
 
 # Instead of ours: what must be told, if it is an error; else what is wrong in it is passed over.
 ODD: Mapping[str, tuple[bytes, str]] = {
-    "many lines": (HEAD + b"\nbox\n" + b"".join(b"<%d@x>\n" % n for n in range(20_000)), ""),
+    "many lines": (HEAD + b"\nbox\n" + b"".join(b"<%d@x>\n" % n for n in range(10_000)), ""),
     "lines of a megabyte": (HEAD + b"\nbox\n<1@x>\n" + (b"n" * 10**6 + b"\n") * 5, "the name is too long"),
-    "one box again and again": (HEAD + b"\n" + b"box\n<1@x>\n" * 50_000, ""),
-    "one id again and again": (HEAD + b"\nbox\n" + b"<1@x>\n" * 50_000, ""),
-    "one alias again and again": (HEAD + b"\nbox\n" + b"<alias:a b ()\n" * 50_000, ""),
-    "many boxes": (HEAD + b"\n" + b"".join(b"b%d\n" % n for n in range(1000)), ""),
+    "one box again and again": (HEAD + b"\n" + b"box\n<1@x>\n" * 20_000, ""),
+    "one id again and again": (HEAD + b"\nbox\n" + b"<1@x>\n" * 20_000, ""),
+    "one alias again and again": (HEAD + b"\nbox\n" + b"<alias:a b ()\n" * 20_000, ""),
+    "many boxes": (HEAD + b"\n" + b"".join(b"b%d\n" % n for n in range(300)), ""),
     "flags without end": (HEAD + b"\nbox\n<1@x> (" + b" k" * 10**6 + b")\n", ""),
     "folds without end": (HEAD.rstrip() + b"\n" + b" \n" * 10**6 + b"\nbox\n", ""),
     "names that go up": (HEAD + b"\n../../evil\n<1@x>\n/etc/evil\n<2@x>\n=mailsync=%2e%2e\n<3@x>\n", "are no names"),
