@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from mailsync.cache import Cache
-from mailsync.directories import put
+from mailsync.directories import directory, put
 from mailsync.drivers import mboxkept
 from mailsync.drivers.contract import Transfers
 from mailsync.drivers.delivery import carry
@@ -259,13 +259,13 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def litter(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of each run stays."""
+    enter = LocalStore.__enter__
 
-    def leaves(path: str, text: str) -> None:
-        put(path, text)
-        put(f"{path}.{time.time_ns()}", text)
+    def leaves(self: LocalStore) -> LocalStore:
+        put(os.path.join(directory("state"), f"left.{time.time_ns()}"), "")
+        return enter(self)
 
-    monkeypatch.setattr("mailsync.config.kept.put", leaves)
-    monkeypatch.setattr("mailsync.settled.put", leaves)
+    monkeypatch.setattr(LocalStore, "__enter__", leaves)
 
 
 @PLANTED
