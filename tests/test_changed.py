@@ -235,7 +235,7 @@ def to_new(home: Home) -> None:
 
 
 def packed(home: Home) -> None:
-    """As `folder -pack` and `sortm` do: other numbers, and the sequences with them."""
+    """As packing and `sortm` do: other numbers, and the sequences with them."""
     for box in (home.root / "one", home.root / "two"):
         files = sorted(file for file in box.iterdir() if file.name.isdigit())
         for file in files:

@@ -133,7 +133,7 @@ def test_flag_that_is_set_while_a_message_is_moved_between_mboxes_goes_along(
 @OTHERS
 @pytest.mark.parametrize("at", range(3, 430, 70))
 def test_messages_that_get_other_numbers_in_the_middle_of_a_run_are_the_same(place: Path, at: int) -> None:
-    """As `folder -pack` gives them. They were missed, and what had been deleted or moved came back."""
+    """As packing gives them. They were missed, and what had been deleted or moved came back."""
     attempt(place / "home", ("mh", "maildir"), at, partial(Scene.tidy, side="a", box="x"))
 
 

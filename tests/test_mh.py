@@ -139,7 +139,7 @@ def test_reused_number_is_another_message(box: Mh, path: Path) -> None:
 
 
 def test_message_that_gets_another_number_is_the_same_and_keeps_its_flags(box: Mh, path: Path) -> None:
-    """As `folder -pack` and `sortm` give them: it was taken for another one, and what was deleted came back."""
+    """As packing and `sortm` give them: it was taken for another one, and what was deleted came back."""
     uids = append(box, mail(1), mail(2, {SEEN}), mail(3))
     with box.open(write=True) as opened:
         assert 3 == len(list(opened.heads(uids)))

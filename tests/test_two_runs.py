@@ -63,7 +63,7 @@ def msinfo_on(side: Side) -> str:
 def one_channel(base: Path) -> Iterator[Scene]:
     """A server and a directory that two machines share; and so is the memory, which is on the server."""
     with far() as a:
-        b = near(base / "shared/b")
+        b = near(base / "common/b")
         yield Scene({"a": a, "b": b}, [machine(base / name, a, b, msinfo_on(a)) for name in ("one", "two")])
 
 

@@ -190,7 +190,7 @@ class MhUser(User):
         return self._do(box, number, refile)
 
     def tidy(self, box: str) -> bool:
-        """As folder -pack: the numbers become 1 to n."""
+        """As packing does: the numbers become 1 to n."""
         try:
             with self._sequences(box) as sequences:
                 old = self._places(box)
