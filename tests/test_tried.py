@@ -50,3 +50,10 @@ def test_page_without_a_place_for_the_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         Tally(page).pytest_sessionfinish()
     assert "text\n" == page.read_text()
+
+
+def test_page_tells_of_no_loss_and_of_each_thing_that_was_tried() -> None:
+    _, _, rest = README.read_text().partition(BEGIN)
+    rows = [line.rsplit(maxsplit=2) for line in rest.partition(END)[0].splitlines() if line.endswith(" 0")]
+
+    assert ORDER == [what for what, _, _ in rows]
