@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import pytest
 from imapclient import IMAPClient
 
+from mailsync.drivers.imap import reach
 from mailsync.drivers.imap.box import ServerBox
 from mailsync.drivers.imap.draft import Draft
 from mailsync.drivers.imap.select import Selected, selected
@@ -154,6 +155,12 @@ def delete_here(home: Path, name: str) -> None:
 
 def files_of(home: Path, name: str) -> list[Path]:
     return [file for file in (home / "md/INBOX").glob("[cn]*/*") if f"<{name}@x>".encode() in file.read_bytes()]
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is waited for before a further try is short, the number of tries is not."""
+    monkeypatch.setattr(reach, "WAITS", (0.02,) * len(reach.WAITS))
 
 
 @pytest.fixture(params=[*ABILITIES, "dovecot"])
