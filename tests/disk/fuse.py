@@ -104,11 +104,11 @@ class Server:
     # ---- what changes something --------------------------------------------------------------------------------------
 
     def do(self, step: Step, path: str) -> None:
-        """Refused if the fault says so."""
+        """Refused if the fault says so. What the kernel does by itself (no pid) is none of the process's steps."""
         if self.frozen:
             raise Refused(errno.EIO)
         fault, done = self.fault, Done(step, self.now(), path)
-        if fault and fault.concerns(step, path) and not getattr(step, "quiet", False):
+        if fault and fault.concerns(step, path) and self.pid > 0 and not getattr(step, "quiet", False):
             n, self.passed = self.passed, self.passed + 1
             if n == fault.at or (fault.always and n > fault.at):
                 self.hit.append(done)
