@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import socket
     from typing import IO
 
+MOST = 2  # signals
+
 _stops: dict[int, Stop] = {}  # by thread
 
 
@@ -37,7 +39,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._signum = 0
-        self._told = False
+        self._came = 0
         self.waits = False  # for what no bell wakes
         self._lock = RLock()
         self._others: list[Stop] = []  # are told, too
@@ -55,10 +57,16 @@ class Stop:
             other.now(signum)
 
     def interrupt(self, signum: int, frame: FrameType | None = None) -> None:
-        """From a signal handler in its own thread: a second signal does not wait for anything."""
-        at_once, self._told = self.waits or self._told, True
+        """From a signal handler in its own thread. A second signal ends what the first one still waits for.
+
+        A third one finds us where nothing waits and nobody looks, and kills.
+        """
+        self._came += 1
+        if self._came > MOST:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
         self.now(signum)
-        if at_once:
+        if self.waits:
             self.check()
 
     def follow(self, other: Stop) -> None:
