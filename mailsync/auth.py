@@ -41,7 +41,7 @@ class Answer:
 def answer(store: str, account: Account, secrets: Secrets, tell: Tell) -> Answer:
     """StoreError, CertificateError or LoginError if the store does not let us in."""
     from .drivers.imap.dial import dial
-    from .drivers.imap.library import own_name
+    from .drivers.imap.handed import own_name
 
     try:
         client = dial(account, secrets, tell)

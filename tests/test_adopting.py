@@ -223,15 +223,15 @@ def test_maildirs_of_mbsync_are_taken_over_without_a_body(home: Path, dovecot: A
 
 
 def test_mailboxes_of_the_legacy_style_are_reached_by_prefixes_that_end_in_a_dot(home: Path, dovecot: Account) -> None:
-    """work/.lists/.garden: in its levels below the first the dot belongs to the name."""
-    dovecot.fill({"work/lists/garden": [Mail(message(1), frozenset({SEEN}))], "work/old": [Mail(message(2))]})
+    """office/.lists/.garden: in its levels below the first the dot belongs to the name."""
+    dovecot.fill({"office/lists/garden": [Mail(message(1), frozenset({SEEN}))], "office/old": [Mail(message(2))]})
     (home / "mail").mkdir()
     mbsync(home, dovecot, f"Path {home}/mail/\nInbox {home}/mail/Inbox\nSubFolders Legacy\n")
     stores = (
-        f"store far {{ {dovecot.settings} pat work/% prefix work/ }}\n"
-        f"store far-lists {{ {dovecot.settings} pat work/lists/% prefix work/lists/ }}\n"
-        "store near { pat mail/work/.% prefix mail/work/. }\n"
-        "store near-lists { pat mail/work/.lists/.% prefix mail/work/.lists/. }\n"
+        f"store far {{ {dovecot.settings} pat office/% prefix office/ }}\n"
+        f"store far-lists {{ {dovecot.settings} pat office/lists/% prefix office/lists/ }}\n"
+        "store near { pat mail/office/.% prefix mail/office/. }\n"
+        "store near-lists { pat mail/office/.lists/.% prefix mail/office/.lists/. }\n"
     )
     channels = "channel c far near { msinfo .msinfo }\nchannel d far-lists near-lists { msinfo .msinfo }\n"
     configure(home, stores + channels)
@@ -641,16 +641,16 @@ def mark_seen(found: Iterable[Path]) -> None:
 
 def test_mailboxes_of_the_legacy_style_are_reached_by_map(home: Path, dovecot: Account) -> None:
     """As the README says it: Inbox is INBOX, and the dots of the levels below the first are mapped away."""
-    dovecot.fill({"INBOX": MANY, "work": MANY, "work/lists/garden": MANY, "work/old": MANY})
+    dovecot.fill({"INBOX": MANY, "office": MANY, "office/lists/garden": MANY, "office/old": MANY})
     (home / "mail").mkdir()
     mbsync(home, dovecot, f"Path {home}/mail/\nInbox {home}/mail/Inbox\nSubFolders Legacy\n")
-    near = "store near { pat mail/* pat mail/work/.lists/.% prefix mail/ format maildir }\n"
-    maps = "map Inbox INBOX map work/.lists/.* work/lists/* map work/.* work/*"
+    near = "store near { pat mail/* pat mail/office/.lists/.% prefix mail/ format maildir }\n"
+    maps = "map Inbox INBOX map office/.lists/.* office/lists/* map office/.* office/*"
     far = f"store far {{ {dovecot.settings} }}\n"
     configure(home, f"{near}{far}channel c near far {{ msinfo .msinfo {maps} }}\n")
     done = adopted(home, dovecot)
 
-    expected = {"Inbox": 39, "work": 39, "work/.lists/.garden": 39, "work/.old": 39}
+    expected = {"Inbox": 39, "office": 39, "office/.lists/.garden": 39, "office/.old": 39}
     assert expected == {name: n for name, n in counts(done.contents("near")).items() if n}
     assert [Counter()] == done.bodies
 

@@ -25,7 +25,7 @@ import pytest
 
 from mailsync.drivers.imap.account import Account, Tell
 from mailsync.drivers.imap.dial import Busy, Client, dial, is_loopback
-from mailsync.drivers.imap.library import own_name
+from mailsync.drivers.imap.handed import own_name
 from mailsync.drivers.imap.tls import server_name
 from mailsync.errors import CertificateError, LoginError, MailsyncError, StoreError
 from mailsync.spec import Remote, parse
@@ -221,7 +221,7 @@ def test_imapclient_asks_no_capabilities_again() -> None:
     with running(answering(LOGIN_OK, caps="IMAP4rev1 NAMESPACE")) as found:
         client = dial(account(found.port), Known())
         before = len(found.heard)
-        known = client.library().has_capability("NAMESPACE")
+        known = client.handed().has_capability("NAMESPACE")
         client.drop()
 
     assert (True, before) == (known, len(found.heard))
@@ -230,7 +230,7 @@ def test_imapclient_asks_no_capabilities_again() -> None:
 def test_imaplib_and_own_commands_take_turns() -> None:
     with running(answering({**LOGIN_OK, "NOOP": ["T OK done"]})) as found:
         client = dial(account(found.port), Known())
-        library = client.library()
+        library = client.handed()
         library.noop()
         tag = client.next_tag()
         client.wire.send(tag + b" NOOP\r\n")
@@ -245,7 +245,7 @@ def test_imaplib_and_own_commands_take_turns() -> None:
 def test_imaplib_takes_no_answer_to_another_command_for_its_own() -> None:
     with running(answering({**LOGIN_OK, "NOOP": ["T OK done"]})) as found:
         client = dial(account(found.port), Known())
-        library = client.library()
+        library = client.handed()
         client.wire.send(client.next_tag() + b" NOOP\r\n")
         with pytest.raises(imaplib.IMAP4.abort, match="unexpected"):
             library.noop()
@@ -283,7 +283,7 @@ def test_nothing_touches_imaplibs_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with running(answering({**LOGIN_OK, "NOOP": ["T OK done"]})) as found:
         client = dial(account(found.port), Known())
-        client.library().noop()
+        client.handed().noop()
         client.end()
 
     assert "NOOP" in found.heard
@@ -1177,7 +1177,7 @@ def test_dovecot_is_logged_in_to(switches: str, encrypted: bool) -> None:
     client.wire.send(client.next_tag() + b" NAMESPACE\r\n")
     answer = client.wire.line()
     client.wire.line()
-    listed = client.library().has_capability("UIDPLUS")
+    listed = client.handed().has_capability("UIDPLUS")
     client.end()
 
     assert ("PLAIN", encrypted, True) == (client.mechanism, client.tls.startswith("TLS"), listed)
@@ -1243,7 +1243,7 @@ def test_dovecot_speaks_through_a_tunnel(tmp_path: Path) -> None:
     as_user = f"setpriv --reuid {owner.st_uid} --regid {owner.st_gid} --clear-groups" if not os.geteuid() else ""
     command = f"{as_user} env -i HOME={home} USER={login.user} /usr/lib/dovecot/imap -c {configuration}"
     client = through(command)
-    box = client.library().select_folder("INBOX")
+    box = client.handed().select_folder("INBOX")
     client.end()
 
     assert ("PREAUTH", 0) == (client.mechanism, box[b"EXISTS"])

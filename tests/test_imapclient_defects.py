@@ -130,7 +130,7 @@ while data := os.read(0, 65536):
 def test_4_command_is_a_connection(fake: FakeServer) -> None:
     tunnel = shlex.join([sys.executable, "-c", RELAY, str(fake.port)])
     client = dial(account(fake.port, tunnel), Known(ALICE))
-    box = client.library().select_folder("INBOX")
+    box = client.handed().select_folder("INBOX")
     client.end()
 
     assert 3 == box[b"EXISTS"]
@@ -277,7 +277,7 @@ def test_9_token_is_not_sent_as_an_answer_to_its_refusal() -> None:
 
 def test_10_nothing_is_written_down_for_a_log_that_nobody_reads(fake: FakeServer) -> None:
     client = dial(account(fake.port), Known(ALICE))
-    debug = client.library()._imap.debug
+    debug = client.handed()._imap.debug
     client.end()
     with theirs(fake.port) as other:
         assert (0, 5) == (debug, other._imap.debug)

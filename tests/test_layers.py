@@ -106,4 +106,4 @@ def test_only_one_module_stands_on_the_libraries_of_imap(module: str) -> None:
     """And `session` names their type."""
     libraries = {"imapclient", "imaplib"} & {name.split(".")[0] for name in imports(MODULES[module])}
 
-    assert not libraries or module in ("drivers.imap.library", "drivers.imap.session")
+    assert not libraries or module in ("drivers.imap.handed", "drivers.imap.session")

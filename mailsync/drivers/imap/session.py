@@ -69,9 +69,9 @@ class Client:
     def next_tag(self) -> bytes:
         return self.session.next_tag()
 
-    def library(self) -> IMAPClient:
+    def handed(self) -> IMAPClient:
         """imapclient on this connection, for what is rare. No answer may be outstanding when it is used."""
-        from .library import Handed  # with imapclient, which costs as much as all else that a login needs
+        from .handed import Handed  # with imapclient, which costs as much as all else that a login needs
 
         return Handed(self.session, self.caps)
 

@@ -78,7 +78,7 @@ def own_name(client: Client) -> str:
     if "ID" not in client.caps:
         return ""
     try:
-        told = client.library().id_()
+        told = client.handed().id_()
     except (IMAPClientError, Lost, ValueError, RecursionError):  # the last two for what imapclient cannot parse
         return ""
     fields = told[0] if told and isinstance(told[0], tuple) else ()
