@@ -9,6 +9,7 @@ changes, or when its stdin is closed.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import random
 import select
@@ -20,6 +21,7 @@ from pathlib import Path
 from .users import USERS, MboxUser, User
 
 BOXES = ("x", "y")
+KINDS = ("deliver", "deliver", "drop", "drop", "flag", "flag", "move", "tidy")  # as many come as go
 Told = dict[str, object]
 Tell = Callable[[Told], object]
 PAUSE = 0.02  # seconds, at most: some changes come in a run, not thousands
@@ -29,7 +31,7 @@ FIRST = {"a": 1001, "b": 1002}  # numbers that a side delivers; each second one 
 def change(user: User, side: str, chance: random.Random, number: int) -> Told | None:
     """One change; None if it could not be made."""
     box = chance.choice(BOXES)
-    match chance.choice(("deliver", "deliver", "drop", "flag", "flag", "move", "tidy")):
+    match chance.choice(KINDS):
         case "deliver":
             return {"did": "deliver", "box": box, "number": number} if user.deliver(box, number) else None
         case "tidy":
@@ -65,6 +67,7 @@ def work(user: User, side: str, seed: int, changes: int, tell: Tell, is_over: Ca
 
 
 def main(format: str, root: str, side: str, seed: str, changes: str) -> None:
+    faulthandler.enable()
     user = USERS[format](Path(root))
     if isinstance(user, MboxUser):
         user.wait = 20.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -28,14 +29,14 @@ Record = Callable[[str, object], None]
 Found = dict[str, list[Told]]  # by side: what was done, once the block is left
 
 AT_FIRST = 40  # messages
-MOST = 20_000  # changes of one user, who is stopped long before
+MOST = 30  # changes of one user for each run: else slow runs have more and more to do
 PAIRS = [("maildir", "maildir"), ("maildir", "mbox"), ("mh", "maildir"), ("mbox", "mh")]
 
 
 @contextmanager
-def in_files(format: str, root: Path, side: str, seed: int, done: Found) -> Iterator[None]:
+def in_files(format: str, root: Path, side: str, seed: int, most: int, done: Found) -> Iterator[None]:
     """Somebody at work in local mail, in a process of his own."""
-    words = [sys.executable, "-m", "tests.churn", format, str(root), side, str(seed), str(MOST)]
+    words = [sys.executable, "-m", "tests.churn", format, str(root), side, str(seed), str(most)]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     log = root.parent / f"log-{side}"
     with (
@@ -46,13 +47,17 @@ def in_files(format: str, root: Path, side: str, seed: int, done: Found) -> Iter
             assert within(60, lambda: bool(log.stat().st_size))
             yield
         finally:
-            process.communicate(timeout=100)  # closes its stdin
+            try:
+                process.communicate(timeout=60)  # closes its stdin
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)  # it tells where it is stuck
+                raise
     assert 0 == process.returncode
     done[side] = [json.loads(line) for line in log.read_text().splitlines()]
 
 
 @contextmanager
-def in_thread(user: User, side: str, seed: int, done: Found) -> Iterator[None]:
+def in_thread(user: User, side: str, seed: int, most: int, done: Found) -> Iterator[None]:
     """Somebody at work in this process; in mbox and MH he would share its locks."""
     told: list[Told] = []
     faults: list[BaseException] = []
@@ -60,7 +65,7 @@ def in_thread(user: User, side: str, seed: int, done: Found) -> Iterator[None]:
 
     def client() -> None:
         try:
-            work(user, side, seed, MOST, told.append, over.is_set)
+            work(user, side, seed, most, told.append, over.is_set)
         except BaseException as err:
             faults.append(err)
 
@@ -101,8 +106,8 @@ def churn_in_files(base: Path, formats: tuple[str, str], seed: int, runs: int, r
     begin(scene)
     done: Found = {}
     with (
-        in_files(formats[0], base / "home/a", "a", seed, done),
-        in_files(formats[1], base / "home/b", "b", seed + 1, done),
+        in_files(formats[0], base / "home/a", "a", seed, MOST * runs, done),
+        in_files(formats[1], base / "home/b", "b", seed + 1, MOST * runs, done),
     ):
         for _ in range(runs):
             scene.run()
@@ -121,9 +126,9 @@ def churn_with_servers(base: Path, names: tuple[str, str], seed: int, runs: int,
         with ExitStack() as users:
             for number, (side, there) in enumerate(sides.items()):
                 if isinstance(there.user, ImapUser):
-                    users.enter_context(in_thread(there.user, side, seed + number, done))
+                    users.enter_context(in_thread(there.user, side, seed + number, MOST * runs, done))
                 else:
-                    users.enter_context(in_files("maildir", base / side, side, seed + number, done))
+                    users.enter_context(in_files("maildir", base / side, side, seed + number, MOST * runs, done))
             for _ in range(runs):
                 scene.run()
         check(scene, done, record)
@@ -160,7 +165,7 @@ def churn_in_files_of_dovecot(place: Path, seed: int, runs: int, record: Record)
         b = near(home / "other/b")
         scene = Scene({"a": a, "b": b}, [machine(home / "run", a, b)])
         begin(scene)
-        with in_thread(user, "a", seed, done), in_thread(b.user, "b", seed + 1, done):
+        with in_thread(user, "a", seed, MOST * runs, done), in_thread(b.user, "b", seed + 1, MOST * runs, done):
             for _ in range(runs):
                 scene.run()
         check(scene, done, record)
@@ -168,48 +173,33 @@ def churn_in_files_of_dovecot(place: Path, seed: int, runs: int, record: Record)
 
 
 SERVERS = [("maildir", "dovecot"), ("dovecot", "cyrus")]
-SOME, MANY = 6, 60  # runs
+few_or_many = pytest.mark.parametrize(
+    ("seed", "runs"),
+    [
+        pytest.param(1, 6, id="few"),
+        pytest.param(10, 2_000, id="many", marks=[pytest.mark.torture, pytest.mark.timeout(1800)]),
+    ],
+)
 
 
+@few_or_many
 @pytest.mark.parametrize("formats", PAIRS, ids="-".join)
 def test_nothing_is_lost_or_doubled_beside_users_of_both_sides(
-    place: Path, formats: tuple[str, str], record_property: Record
+    place: Path, formats: tuple[str, str], seed: int, runs: int, record_property: Record
 ) -> None:
-    churn_in_files(place, formats, 1, SOME, record_property)
+    churn_in_files(place, formats, seed, runs, record_property)
 
 
+@few_or_many
 @pytest.mark.parametrize("names", SERVERS, ids="-".join)
 def test_nothing_is_lost_or_doubled_beside_clients_of_servers(
-    place: Path, names: tuple[str, str], record_property: Record
+    place: Path, names: tuple[str, str], seed: int, runs: int, record_property: Record
 ) -> None:
-    churn_with_servers(place, names, 1, SOME, record_property)
+    churn_with_servers(place, names, seed, runs, record_property)
 
 
+@few_or_many
 def test_nothing_is_lost_or_doubled_in_files_that_a_server_has_at_the_same_time(
-    place: Path, record_property: Record
+    place: Path, seed: int, runs: int, record_property: Record
 ) -> None:
-    churn_in_files_of_dovecot(place, 1, SOME, record_property)
-
-
-@pytest.mark.torture
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("formats", PAIRS, ids="-".join)
-def test_nothing_is_lost_or_doubled_in_many_runs_beside_users(
-    place: Path, formats: tuple[str, str], record_property: Record
-) -> None:
-    churn_in_files(place, formats, 10, MANY, record_property)
-
-
-@pytest.mark.torture
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("names", SERVERS, ids="-".join)
-def test_nothing_is_lost_or_doubled_in_many_runs_beside_clients(
-    place: Path, names: tuple[str, str], record_property: Record
-) -> None:
-    churn_with_servers(place, names, 10, MANY, record_property)
-
-
-@pytest.mark.torture
-@pytest.mark.timeout(300)
-def test_nothing_is_lost_or_doubled_in_many_runs_in_the_files_of_a_server(place: Path, record_property: Record) -> None:
-    churn_in_files_of_dovecot(place, 10, MANY, record_property)
+    churn_in_files_of_dovecot(place, seed, runs, record_property)

@@ -411,17 +411,19 @@ class ImapUser(User):
         return bool(self._uid(box, number)) and self._expunge(box, number)
 
     def move(self, box: str, number: int, to: str) -> bool:
+        """Also told where others have deleted it at the same time: the copy is there."""
         uid = self._uid(box, number)
-        if not uid or not self._ok(self._imap.uid("COPY", uid, self.name(to))):
+        if not uid or not self._ok(self._imap.uid("COPY", uid, self.name(to))) or number not in self.numbers(to):
             return False
-        return number in self.numbers(to) and self._expunge(box, number)
+        self._expunge(box, number)
+        return True
 
     def tidy(self, box: str) -> bool:
         return self._ok(self._imap.select(self.name(box))) and self._ok(self._imap.close())
 
     def numbers(self, box: str) -> list[int]:
         self._imap.select(self.name(box), readonly=True)
-        answer = self._imap.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])")[1]
+        answer = self._imap.uid("FETCH", "1:*", "(BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])")[1]
         found = [number_of(each[1].replace(b"\r\n", b"\n")) for each in answer if isinstance(each, tuple)]
         return [number for number in found if number is not None]
 
