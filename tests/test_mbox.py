@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -334,6 +335,22 @@ def test_big_message_comes_in_pieces(box: Mbox) -> None:
 
     assert max(map(len, pieces)) <= 1024 * 1024
     assert big == b"".join(pieces)
+
+
+def test_body_cannot_be_read_when_the_box_is_closed(box: Mbox, tmp_path: Path) -> None:
+    """It gave the bytes of whatever file had its descriptor's number next."""
+    uids = [uid_of(answer) for answer in append(box, mail(1), mail(2, "x" * 1_000_000))]
+    with box.open(write=False) as opened:
+        bodies = [got.body for got in opened.fetch(uids) if isinstance(got, Message)]
+
+    (tmp_path / "other").write_bytes(b"secret\n" * 200_000)
+    with ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(open(tmp_path / "other", "rb"))
+        for body in bodies:
+            with pytest.raises(FileError):
+                list(body.chunks(wire=False))
+    assert 2 == len(bodies)
 
 
 def test_heads_are_those_of_the_listing(box: Mbox) -> None:

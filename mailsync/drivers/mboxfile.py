@@ -22,7 +22,15 @@ class FileData:
         self._kept = b""
 
     def close(self) -> None:
-        os.close(self._fd)
+        """Nothing can be read any more: not what another file has that gets this descriptor's number."""
+        fd, self._fd = self._fd, -1
+        self.forget()
+        os.close(fd)
+
+    def forget(self) -> None:
+        """What is kept: the file was written to."""
+        self._begin = self._end = 0
+        self._kept = b""
 
     def __len__(self) -> int:
         return self._size
