@@ -289,6 +289,19 @@ def test_damaged_file_is_an_error_and_not_an_empty_box(box: Mbox) -> None:
         pass
 
 
+@pytest.mark.parametrize("write", [False, True])
+def test_box_that_cannot_be_opened_keeps_no_descriptor(box: Mbox, write: bool) -> None:
+    """Each attempt kept one, until the process had none left."""
+    Path(box.path).write_bytes(b"not a postmark\n")
+    before = len(os.listdir("/dev/fd"))
+
+    for _ in range(3):
+        with pytest.raises(BoxError, match="postmark"), box.open(write=write):
+            pass
+
+    assert before == len(os.listdir("/dev/fd"))
+
+
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BoxError):
         box_at(tmp_path / "none").listing(ById())

@@ -63,16 +63,19 @@ class MboxBox:
     def __init__(self, lock: Lock, *, write: bool, fsync: bool) -> None:
         self._lock, self._write, self._fsync = lock, write, fsync
         self._opened: list[FileData] = []
-        if write:
-            self._repair()
-        self._load()
+        try:
+            if write:
+                self._repair()
+            self._load()
+        except BaseException:
+            self._let_go()
+            raise
 
     def close(self) -> None:
         """Bodies cannot be read any more."""
         if self._lasting:
             keep(self._lock.path, self._state, self._contents)
-        for data in self._opened:
-            data.close()
+        self._let_go()
 
     def __len__(self) -> int:
         return len(self._contents)
@@ -185,6 +188,10 @@ class MboxBox:
     def _is_read(self, state: State, *, lasting: bool = False) -> None:
         """`_contents` is that of this state; not before, or an error would leave it wrong about where messages lie."""
         self._state, self._inode, self._lasting = state, state.inode, lasting
+
+    def _let_go(self) -> None:
+        for data in self._opened:
+            data.close()
 
     def _data(self, size: int) -> Source:
         if not size:
