@@ -170,9 +170,18 @@ class MboxBox:
             yield from delivery.carry(batch, self, to, keep=True)
 
     def move(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
-        """Both are locked: nobody can change a message after it was copied, and before it is removed."""
-        for batch in delivery.batches(uids):
-            yield from delivery.carry(batch, self, to, keep=False)
+        """Both are locked: nobody can change a message after it was copied, and before it is removed.
+
+        All that arrived is removed together: that rewrites the file.
+        """
+        copied: list[Appended | Failure] = []
+        try:
+            for answer in self.copy(uids, to):
+                copied.append(answer)
+        except (BoxError, OSError):
+            yield from delivery.removed(self, copied)
+            raise
+        yield from delivery.removed(self, copied)
 
     # ---- what is there -----------------------------------------------------------------------------------------------
 
