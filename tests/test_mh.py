@@ -391,6 +391,30 @@ def test_only_what_was_named_is_expunged_and_leaves_its_sequences(box: Mh, path:
     )
 
 
+def test_directory_is_read_once_for_all_messages_that_are_gone(
+    box: Mh, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was for each of them, while programs of MH waited for the sequences."""
+    uids = append(box, *(mail(n) for n in range(10)))
+    for number in range(1, 11, 2):
+        (path / str(number)).unlink()
+    scans: list[Mh] = []
+    inodes = Mh.inodes
+
+    def noted(box: Mh) -> dict[int, list[int]]:
+        scans.append(box)
+        return inodes(box)
+
+    monkeypatch.setattr(Mh, "inodes", noted)
+
+    answers = expunge(box, *uids)
+
+    assert [one if n % 2 else True for n, one in enumerate(uids)] == [
+        one.gone if isinstance(one, Failure) else one for one in answers
+    ]
+    assert ([], 1) == (numbers(path), len(scans))
+
+
 def test_large_mailbox_is_listed_flagged_and_emptied() -> None:
     with fast_directory() as directory:
         box = Mh(f"{directory}/box", NAME, fsync=False)
