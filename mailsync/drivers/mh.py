@@ -145,11 +145,8 @@ class Mh:
             raise BoxError(f"{self.mailbox}: cannot be listed: {files.why(err)}") from err
 
     def places(self) -> dict[int, str]:
-        """The file of each number. BoxError as above: a message that gets another number may be met under neither."""
-        try:
-            return dict(sorted(files.steadily(self.path, self._scan_files).items()))
-        except OSError as err:
-            raise BoxError(f"{self.mailbox}: cannot be listed: {files.why(err)}") from err
+        """The file of each number. OSError if not all can be had: one that gets another may be met under neither."""
+        return dict(sorted(files.steadily(self.path, self._scan_files).items()))
 
     def inodes(self) -> dict[int, list[int]]:
         """The numbers of each inode, as they are at one moment; quick, and to be looked at again. OSError."""
@@ -189,7 +186,10 @@ class Mh:
     def _looked_at(self) -> tuple[dict[int, Uid], dict[int, Flags]]:
         """Uids and flags by number."""
         with self.unchanging() as sequences:
-            found = self.places()
+            try:
+                found = self.places()
+            except OSError as err:
+                raise BoxError(f"{self.mailbox}: cannot be listed: {files.why(err)}") from err
         names: dict[int, Uid] = {}
         used: set[str] = set()
         for number, file in found.items():
