@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -413,6 +414,24 @@ def test_what_arrived_before_the_other_mbox_failed_is_moved(mbox: LocalStore, mo
 
     assert wanted[:4] == [one.source for one in answers if isinstance(one, Appended)]
     assert ([message(4)], [message(n) for n in range(4)]) == (raws(mbox, A), raws(mbox, B))
+
+
+def test_message_that_was_copied_is_not_sent_again_because_the_old_mbox_was_replaced(
+    home: Path, mbox: LocalStore
+) -> None:
+    """The failure was told as that of a copy that did not arrive."""
+    [first, second, *_] = wanted = uids(mbox)
+    shutil.copy(home / A, home / "other")
+
+    with mbox.open(A, write=True) as a, mbox.open(B, write=True) as b:
+        assert isinstance(a, Transfers)
+        copied = list(a.copy(wanted[:2], b))
+        os.replace(home / "other", home / A)
+        answers = delivery.removed(a, copied)
+
+    assert [first, second] == [one.what for one in answers if isinstance(one, Failure) and one.shared]
+    assert all(re.match("it was copied, but .* was replaced", one.why) for one in answers if isinstance(one, Failure))
+    assert (5, 2) == (len(raws(mbox, A)), len(raws(mbox, B)))
 
 
 # ---- killed --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
+from ..errors import BoxError
 from ..model import Appended, Failure, Flags, Message, Uid
 from .contract import AtOnce, Box
 from .files import FileError, LineEnds, refusal, remove, sync_directory, why, write_all
@@ -61,8 +62,16 @@ def carry(uids: Sequence[Uid], source: Box, to: Box, *, keep: bool) -> list[Appe
 
 
 def removed(source: Box, copied: Sequence[Appended | Failure]) -> list[Appended | Failure]:
-    """The answers to a move, of which only the copies are made yet."""
-    answers = iter(list(source.expunge([copy.source for copy in copied if isinstance(copy, Appended)])))
+    """The answers to a move, of which only the copies are made yet. What was copied is told so, whatever happens."""
+    going = [copy.source for copy in copied if isinstance(copy, Appended)]
+    done: list[Uid | Failure] = []
+    try:
+        for answer in source.expunge(going):
+            done.append(answer)
+    except (BoxError, OSError) as err:
+        failed = Failure("", why(err) if isinstance(err, OSError) else str(err))
+        done += [replace(failed, what=uid) for uid in going[len(done) :]]
+    answers = iter(done)
     return [_moved(copy, next(answers)) if isinstance(copy, Appended) else copy for copy in copied]
 
 
