@@ -34,16 +34,31 @@ def directory(kind: str) -> str:
     return os.path.join(home or os.path.expanduser(usual[kind]), "mailsync")
 
 
-def make(path: str) -> None:
-    """A directory for its owner alone, whatever the umask; so is what is made above it."""
+def make(path: str, *, fsync: bool = False) -> None:
+    """A directory for its owner alone, whatever the umask; so is what is made above it. No error where it is there."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(os.path.abspath(path))
+    make(parent, fsync=fsync)
     try:
         os.mkdir(path, 0o700)
-    except FileNotFoundError:
-        make(os.path.dirname(path))
-        make(path)
     except FileExistsError:
-        if not os.path.isdir(path):
+        if not os.path.isdir(path):  # else another program was faster
             raise
+    if fsync:
+        sync(parent)
+
+
+def sync(path: str) -> None:
+    """Make what was created, renamed or removed in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as err:
+        if err.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
+            raise
+    finally:
+        os.close(fd)
 
 
 def put(path: str, text: str) -> None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
+from ..directories import sync
 from ..errors import BoxError
 from ..model import Appended, Failure, Flags, Message, Uid
 from .contract import AtOnce, Box
-from .files import FileError, LineEnds, refusal, remove, sync_directory, why, write_all
+from .files import FileError, LineEnds, refusal, remove, why, write_all
 
 BATCH = 500  # messages made durable together, or
 BATCH_BYTES = 32 * 1024 * 1024
@@ -38,7 +39,7 @@ def durable(answers: list[D | Failure], directories: Iterable[str]) -> list[D | 
     """The answers of a batch, after its directories are on the disk; failures if that cannot be."""
     for directory in directories:
         try:
-            sync_directory(directory)
+            sync(directory)
         except OSError as err:
             # It is done, but may not last: not to be done in another way.
             doubt = Failure("", f"{directory} cannot be synced: {why(err)}", shared=True)

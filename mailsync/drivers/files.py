@@ -346,33 +346,6 @@ def unwritable(directory: str) -> str:
     return os.strerror(errno.EROFS if read_only else errno.EACCES)
 
 
-def sync_directory(path: str) -> None:
-    """Make what was created, renamed or removed in a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as err:
-        if err.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
-            raise
-    finally:
-        os.close(fd)
-
-
-def make_directories(path: str, *, fsync: bool) -> None:
-    """Make a directory, 0700, with those above it. No error where it is there already."""
-    if os.path.isdir(path):
-        return
-    parent = os.path.dirname(os.path.abspath(path))
-    make_directories(parent, fsync=fsync)
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        if not os.path.isdir(path):  # else another program was faster
-            raise
-    if fsync:
-        sync_directory(parent)
-
-
 def remove(path: str) -> None:
     with suppress(OSError):
         os.unlink(path)

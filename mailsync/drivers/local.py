@@ -17,12 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Self
 
+from .. import directories
 from ..errors import BoxError, StoreError
 from ..model import BoxInfo, Failure, Fault, Holds, Identify, Listing, Mailbox
 from ..names import MAILDIR_PARTS, Patterns, is_inbox
 from ..unchanged import State, lasting, state
 from .contract import Box, Sight, Wanted
-from .files import inode, make_directories, scan, sync_directory, token, why
+from .files import inode, scan, token, why
 from .formats import FORMATS, Local, by_name, recognise
 from .places import INBOX, MH_INBOX, Place, Places, Root, look, look_or_fail
 from .walk import Entry, Walk, entries_of, inode_of, is_ours, unseen
@@ -136,7 +137,7 @@ class LocalStore:
             _move(source.path, target.path)
             if self._fsync:
                 for directory in {os.path.dirname(source.path), os.path.dirname(target.path)}:
-                    sync_directory(directory)
+                    directories.sync(directory)
         if old in self._formats:
             self._formats[new] = self._formats.pop(old)
 
@@ -190,7 +191,7 @@ class LocalStore:
             above = os.path.dirname(above)
         if not os.path.isdir(above):
             raise BoxError(f"{mailbox}: {above} is a file, nothing can be made below it")
-        make_directories(os.path.dirname(place.path), fsync=self._fsync)
+        directories.make(os.path.dirname(place.path), fsync=self._fsync)
 
     def _listing(self, wanted: Wanted, identify: Identify) -> Listing | Failure:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import ClassVar
 
+from .. import directories
 from ..errors import BoxError
 from ..model import HIDDEN, Entry, Failure, Holds, Identify, Listing, Mailbox
 from ..unchanged import State, state
@@ -95,7 +96,7 @@ class Maildir:
         """BoxError if it cannot be made. No error where it is there already."""
         try:
             for part in PARTS:
-                files.make_directories(self.at(part), fsync=self.fsync)
+                directories.make(self.at(part), fsync=self.fsync)
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot be created: {files.why(err)}") from err
 
@@ -112,7 +113,7 @@ class Maildir:
                     os.rmdir(self.at(part))
                     removed.append(part)
                     if self.fsync:
-                        files.sync_directory(self.path)
+                        directories.sync(self.path)
             except OSError:
                 for part in removed:
                     os.mkdir(self.at(part), 0o700)
@@ -126,7 +127,7 @@ class Maildir:
             with suppress(OSError):  # other mailboxes lie in it
                 os.rmdir(self.path)
             if self.fsync:
-                files.sync_directory(os.path.dirname(os.path.abspath(self.path)))
+                directories.sync(os.path.dirname(os.path.abspath(self.path)))
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot be deleted: {files.why(err)}") from err
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 
-from .. import stopping
+from .. import directories, stopping
 from ..errors import BoxError
 from ..header import reduced
 from ..model import (
@@ -33,7 +33,7 @@ from ..model import (
 )
 from . import delivery
 from .contract import Box
-from .files import FileError, measured, refusal, sync_directory, why, write_all
+from .files import FileError, measured, refusal, why, write_all
 from .locks import Lock
 from .mboxfile import FileData
 from .mboxkept import State, keep, kept
@@ -352,7 +352,7 @@ class MboxBox:
                 os.unlink(temporary)
             raise
         if self._fsync:
-            sync_directory(os.path.dirname(self._lock.path))
+            directories.sync(os.path.dirname(self._lock.path))
 
     def _repair(self) -> None:
         """Put an end to what a killed run left."""

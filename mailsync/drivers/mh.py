@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import ClassVar
 
+from .. import directories
 from ..errors import BoxError
 from ..model import HIDDEN, NONE, SYSTEM, Entry, Failure, Flags, Holds, Identify, Listing, Mailbox, MessageId, Uid
 from ..unchanged import State, deep_state, state
@@ -106,10 +107,10 @@ class Mh:
     def create(self) -> None:
         """Made with an empty file for sequences, which is what it is recognised by. BoxError if it cannot be made."""
         try:
-            files.make_directories(self.path, fsync=self.fsync)
+            directories.make(self.path, fsync=self.fsync)
             os.close(os.open(self.sequences_file or self.at(SEQUENCES), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             if self.fsync:
-                files.sync_directory(self.path)
+                directories.sync(self.path)
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot be created: {files.why(err)}") from err
 
@@ -130,7 +131,7 @@ class Mh:
             with suppress(OSError):  # other mailboxes lie in it
                 os.rmdir(self.path)
             if self.fsync:
-                files.sync_directory(os.path.dirname(os.path.abspath(self.path)))
+                directories.sync(os.path.dirname(os.path.abspath(self.path)))
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot be deleted: {files.why(err)}") from err
 

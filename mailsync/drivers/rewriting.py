@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from .. import stopping
+from .. import directories, stopping
 from . import dotlocks
-from .files import FileError, open_small, read_rest, remove, sync_directory, write_all
+from .files import FileError, open_small, read_rest, remove, write_all
 
 LOCK_WAIT = 10.0  # seconds
 LOCK_STALE = 120.0  # seconds; Dovecot's limit for its small files
@@ -82,7 +82,7 @@ def _replace(path: str, new: bytes, mode: int | None, fsync: bool) -> None:
     finally:
         os.close(fd)
     if fsync:
-        sync_directory(directory)
+        directories.sync(directory)
 
 
 @contextmanager
