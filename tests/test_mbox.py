@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from mailsync.drivers import mboxkept, mboxopen, mboxscan
 from mailsync.drivers.files import FileError
 from mailsync.drivers.mbox import Mbox
+from mailsync.drivers.mboxfile import WINDOW, FileData
 from mailsync.drivers.mboxspool import Spool
 from mailsync.drivers.mboxtext import Source, Span
 from mailsync.errors import BoxError
@@ -377,6 +378,24 @@ def test_heads_are_those_of_the_listing(box: Mbox) -> None:
     assert Head(uid_of_second, b"Message-ID: <2>\nSubject: 2\n", 5) == head
     assert isinstance(failure, Failure)
     assert failure.gone
+
+
+@pytest.mark.parametrize("verb", ["fetch", "heads"])
+def test_of_each_message_one_part_of_the_file_is_read(box: Mbox, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The date was read after the header, which lies behind it: what was kept of the file began there."""
+    uids = [uid_of(answer) for answer in append(box, *(mail(n, "x" * 2 * WINDOW + "\n") for n in range(3)))]
+    reads: list[int] = []
+    read = FileData._read
+
+    def noted(data: FileData, start: int, size: int) -> None:
+        reads.append(start)
+        read(data, start, size)
+
+    with box.open(write=False) as opened:
+        monkeypatch.setattr(FileData, "_read", noted)
+        assert 3 == len(list(opened.fetch(uids) if verb == "fetch" else opened.heads(uids)))
+
+    assert 3 == len(reads)
 
 
 def test_date_is_the_files_where_the_postmark_has_none(box: Mbox) -> None:

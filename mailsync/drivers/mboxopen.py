@@ -105,11 +105,11 @@ class MboxBox:
             self._lock.refresh()
             if span := names.get(uid):
                 try:
-                    flags = flags_of(self._contents.raw_header(span))
+                    date, flags = self._date(span), flags_of(self._contents.raw_header(span))  # as they lie in the file
                 except FileError as err:
                     yield self._failure(uid, err)
                     continue
-                yield Message(uid, flags, self._date(span), self._body(span))
+                yield Message(uid, flags, date, self._body(span))
             else:
                 yield _gone(uid)
 
@@ -118,7 +118,7 @@ class MboxBox:
         for uid in uids:
             span = names.get(uid)
             try:
-                yield Head(uid, self._header(span)[0], self._date(span)) if span else _gone(uid)
+                yield Head(uid, date=self._date(span), header=self._header(span)[0]) if span else _gone(uid)
             except FileError as err:
                 yield self._failure(uid, err)
 
