@@ -588,6 +588,25 @@ def test_change_that_fits_is_patched_into_the_same_file(box: Mbox) -> None:
     assert [NONE, NONE] == [entry.flags for entry in entries(box)]
 
 
+def test_body_can_be_read_after_any_number_of_patches(box: Mbox) -> None:
+    """Each opened the file again, and closed it under the feet of what had been fetched before."""
+    [uid] = [uid_of(answer) for answer in append(box, mail(1, "x" * 1_000_000 + "\n", frozenset({SEEN, FLAGGED})))]
+
+    with box.open(write=True) as opened:
+        (got,) = opened.fetch([uid])
+        assert isinstance(got, Message)
+        before = len(os.listdir("/dev/fd"))
+        for _ in range(3):
+            assert [uid] == list(opened.set_flags([FlagChange(uid, remove=frozenset({FLAGGED}))]))
+            assert [NONE | {SEEN}] == [entry.flags for entry in entries_of(opened)]
+            assert [uid] == list(opened.set_flags([FlagChange(uid, add=frozenset({FLAGGED}))]))
+            assert [NONE | {SEEN, FLAGGED}] == [entry.flags for entry in entries_of(opened)]
+        descriptors = len(os.listdir("/dev/fd")) - before
+        text = b"".join(got.body.chunks(wire=False))
+
+    assert (0, b"x" * 1_000_000) == (descriptors, text.partition(b"\n\n")[2][:-1])
+
+
 def test_two_changes_of_one_message_add_up(box: Mbox) -> None:
     uid = uid_of(append(box, mail(1))[0])
 

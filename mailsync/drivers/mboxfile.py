@@ -28,7 +28,7 @@ class FileData:
         os.close(fd)
 
     def forget(self) -> None:
-        """What is kept: the file was written to."""
+        """What was read: it may have been written over."""
         self._begin = self._end = 0
         self._kept = b""
 

@@ -313,7 +313,8 @@ class MboxBox:
         _keep_news(self._lock.fd, before)
         if self._fsync:
             os.fsync(self._lock.fd)
-        self._contents.data = self._data(before.st_size)  # what was kept of the old one is no longer true
+        for data in self._opened:
+            data.forget()
         self._is_read(State.of(self._lock.fd))
 
     def _rewritten(self, edits: Sequence[Edit]) -> None:
