@@ -9,7 +9,6 @@ import errno
 import os
 import re
 import stat
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -298,7 +297,7 @@ def steadily(path: str, look: Callable[[], T]) -> T:
     A file that is renamed while its directory is read may be given under neither name: it would look deleted.
     """
     for pause in PAUSES:
-        time.sleep(pause)
+        stopping.sleep(pause)
         before = state(path)
         sure = lasting(before)
         found = look()
