@@ -76,12 +76,12 @@ def put(path: str, text: str) -> None:
         raise
 
 
-def regular(path: str, flags: int) -> int:
-    """As os.open, to be read. OSError if it is no regular file: a FIFO would be waited for."""
-    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+def regular(path: str, flags: int, mode: int = 0o600) -> int:
+    """As os.open. OSError if it is no regular file: a FIFO would be waited for."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise OSError(errno.EINVAL, "no regular file", path)
+        raise OSError(errno.EINVAL, "not a regular file", path)
     return fd
 
 

@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from .. import directories, stopping
 from . import dotlocks
@@ -26,7 +27,8 @@ def rewrite(path: str, edit: Callable[[bytes], bytes], *, fsync: bool, wait: flo
     """
     path = os.path.realpath(path)
     until = time.monotonic() + wait
-    with _dotlock(f"{path}.lock", until), _record_lock(path, lambda: _opened(path), fcntl.LOCK_EX, until) as held:
+    opened = partial(directories.regular, path, os.O_RDWR)
+    with _dotlock(f"{path}.lock", until), _record_lock(path, opened, fcntl.LOCK_EX, until) as held:
         old = b"" if held is None else read_rest(held)
         new = edit(old)
         if new != old:
@@ -53,14 +55,6 @@ def _has_name(fd: int, path: str) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:
         return False
-
-
-def _opened(path: str) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise FileError(errno.EINVAL, "not a regular file", path)
-    return fd
 
 
 def _replace(path: str, new: bytes, mode: int | None, fsync: bool) -> None:
