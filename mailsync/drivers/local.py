@@ -25,6 +25,7 @@ from ..unchanged import State, lasting, state
 from .contract import Box, Sight, Wanted
 from .files import inode, scan, token, why
 from .formats import FORMATS, Local, by_name, recognise
+from .maildir import PARTS
 from .places import INBOX, MH_INBOX, Place, Places, Root, look, look_or_fail
 from .walk import Entry, Walk, entries_of, inode_of, is_ours, unseen
 
@@ -220,7 +221,7 @@ class LocalStore:
                 pass
             if not os.access(path, os.X_OK):
                 return unseen(mailbox, "Permission denied")
-            missing = [part for part in sorted(MAILDIR_PARTS) if not os.path.isdir(os.path.join(path, part))]
+            missing = [part for part in PARTS if not os.path.isdir(os.path.join(path, part))]
             # Copied by a tool that leaves out empty directories: its mail is not gone.
             if len(missing) == 1 and not _half_made(path, missing):
                 return unseen(mailbox, f"a Maildir without {missing[0]}", f"mkdir {os.path.join(path, missing[0])}")
@@ -298,8 +299,8 @@ class _Gone(BoxError):
 
 
 def _half_made(path: str, missing: Sequence[str]) -> bool:
-    """A run was killed while it made or removed this Maildir: nothing but tmp is missing, and there is no message."""
-    return missing == ["tmp"] and not any(os.listdir(os.path.join(path, part)) for part in ("cur", "new"))
+    """A run was killed while it made or removed this Maildir: what is made last is missing, and there is no message."""
+    return missing == [PARTS[-1]] and not any(os.listdir(os.path.join(path, part)) for part in PARTS[:-1])
 
 
 def _move(source: str, target: str) -> None:

@@ -145,7 +145,7 @@ class Maildir:
 
     def _refuse_links(self) -> None:
         """Its parts are its own: of another directory, each file would be a message that may be removed."""
-        for part in ("cur", "new", "tmp"):
+        for part in PARTS:
             if os.path.islink(self.at(part)):
                 raise BoxError(
                     f"{self.mailbox}: {self.at(part)} is a link", "A mailbox may be a link, but none of its parts."
