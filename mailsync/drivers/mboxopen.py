@@ -35,9 +35,9 @@ from . import delivery
 from .contract import Box
 from .files import FileError, measured, refusal, why, write_all
 from .locks import Lock
-from .mboxfile import FileData
+from .mboxfile import FileData, MboxBody
 from .mboxkept import State, keep, kept
-from .mboxscan import Contents, Edit, MboxBody
+from .mboxscan import Contents, Edit
 from .mboxspool import Spool, SpoolError, Tail, beside, remove_spool, unfinished
 from .mboxtext import (
     CHUNK,
