@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailsync import directories, stopping
+from mailsync import directories
 from mailsync.drivers import delivery, files
 from mailsync.drivers.delivery import Staged
 from mailsync.drivers.files import CHUNK, FileError, LineEnds, LocalBody, read_head, to_wire
@@ -187,15 +186,6 @@ def test_directory_that_changes_all_the_time_is_an_error(tmp_path: Path, monkeyp
 
     with pytest.raises(FileError, match="all the time"):
         files.steadily(str(tmp_path), lambda: os.mkdir(tmp_path / str(next(names))))
-
-
-def test_run_ends_where_it_waits_for_a_directory_that_changes(tmp_path: Path) -> None:
-    """It waited for up to four seconds, whatever signal came."""
-    stop = stopping.Stop()
-    stop.now(signal.SIGTERM)
-
-    with stopping.stopped_by(stop), pytest.raises(stopping.Stopped):
-        files.steadily(str(tmp_path), lambda: None)
 
 
 # ---- small files -----------------------------------------------------------------------------------------------------

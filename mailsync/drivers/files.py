@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ QUIETLY = PLAINLY | getattr(os, "O_NOATIME", 0)
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 
 T = TypeVar("T")
+Sleep = Callable[[float], None]
 
 
 class FileError(OSError):
@@ -291,13 +293,14 @@ class LineEnds:
         self._after_cr = chunk.endswith(b"\r") if chunk else self._after_cr
 
 
-def steadily(path: str, look: Callable[[], T]) -> T:
+def steadily(path: str, look: Callable[[], T], sleep: Sleep = time.sleep) -> T:
     """What `look` finds in a directory that does not change meanwhile; OSError if it never stays the same.
 
     A file that is renamed while its directory is read may be given under neither name: it would look deleted.
+    `sleep`: stopping.sleep where nothing is half done, which would be forgotten.
     """
     for pause in PAUSES:
-        stopping.sleep(pause)
+        sleep(pause)
         before = state(path)
         sure = lasting(before)
         found = look()

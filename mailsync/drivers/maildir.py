@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import ClassVar
 
-from .. import directories
+from .. import directories, stopping
 from ..errors import BoxError
 from ..model import HIDDEN, Entry, Failure, Holds, Identify, Listing, Mailbox
 from ..unchanged import State, state
@@ -55,7 +55,7 @@ class Maildir:
         """
         token = files.token(self.sight().values())
         self._refuse_links()
-        names = Names(self.path, self.mailbox, self.inside)
+        names = Names(self.path, self.mailbox, self.inside, stopping.sleep)
         # Read after the names: a keyword is written down before the first name that carries its letter.
         keywords = self.keywords()
         flags = FlagsReader(letter_table(keywords))

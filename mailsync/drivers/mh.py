@@ -6,12 +6,13 @@ Knows nothing of other mailboxes: `local` finds and names them.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import ClassVar
 
-from .. import directories
+from .. import directories, stopping
 from ..errors import BoxError
 from ..model import HIDDEN, NONE, SYSTEM, Entry, Failure, Flags, Holds, Identify, Listing, Mailbox, MessageId, Uid
 from ..unchanged import State, deep_state, state
@@ -145,9 +146,9 @@ class Mh:
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot be listed: {files.why(err)}") from err
 
-    def places(self) -> dict[int, str]:
+    def places(self, sleep: files.Sleep = time.sleep) -> dict[int, str]:
         """The file of each number. OSError if not all can be had: one that gets another may be met under neither."""
-        return dict(sorted(files.steadily(self.path, self._scan_files).items()))
+        return dict(sorted(files.steadily(self.path, self._scan_files, sleep).items()))
 
     def inodes(self) -> dict[int, list[int]]:
         """The numbers of each inode, as they are at one moment; quick, and to be looked at again. OSError."""
@@ -188,7 +189,7 @@ class Mh:
         """Uids and flags by number."""
         with self.unchanging() as sequences:
             try:
-                found = self.places()
+                found = self.places(stopping.sleep)
             except OSError as err:
                 raise BoxError(f"{self.mailbox}: cannot be listed: {files.why(err)}") from err
         names: dict[int, Uid] = {}
