@@ -34,16 +34,31 @@ def directory(kind: str) -> str:
     return os.path.join(home or os.path.expanduser(usual[kind]), "mailsync")
 
 
-def make(path: str) -> None:
-    """A directory for its owner alone, whatever the umask; so is what is made above it."""
+def make(path: str, *, fsync: bool = False) -> None:
+    """A directory for its owner alone, whatever the umask; so is what is made above it. No error where it is there."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(os.path.abspath(path))
+    make(parent, fsync=fsync)
     try:
         os.mkdir(path, 0o700)
-    except FileNotFoundError:
-        make(os.path.dirname(path))
-        make(path)
     except FileExistsError:
-        if not os.path.isdir(path):
+        if not os.path.isdir(path):  # else another program was faster
             raise
+    if fsync:
+        sync(parent)
+
+
+def sync(path: str) -> None:
+    """Make what was created, renamed or removed in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as err:
+        if err.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
+            raise
+    finally:
+        os.close(fd)
 
 
 def put(path: str, text: str) -> None:
@@ -61,12 +76,12 @@ def put(path: str, text: str) -> None:
         raise
 
 
-def regular(path: str, flags: int) -> int:
-    """As os.open, to be read. OSError if it is no regular file: a FIFO would be waited for."""
-    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+def regular(path: str, flags: int, mode: int = 0o600) -> int:
+    """As os.open. OSError if it is no regular file: a FIFO would be waited for."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise OSError(errno.EINVAL, "no regular file", path)
+        raise OSError(errno.EINVAL, "not a regular file", path)
     return fd
 
 

@@ -88,7 +88,8 @@ def parts(chunks: Iterable[bytes], blank_line: re.Pattern[bytes] = BLANK_LINE) -
             for rest in source:
                 yield "body", rest
             return
-        sure = len(head) - len(tail[0]) if (tail := _OPEN_END.search(head)) else len(head)
+        tail = _OPEN_END.search(head, max(0, len(head) - 3))  # all of it for each chunk would be quadratic
+        sure = len(head) - len(tail[0]) if tail else len(head)
         if inside:
             found = _NEXT_FIELD.search(head, 0, sure)
             yield "more", bytes(head[: found.start() + 1 if found else sure])

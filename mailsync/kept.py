@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .directories import regular
+from . import directories
 from .drivers import files
 from .drivers.contract import Box
 from .drivers.maildir import Maildir
@@ -78,7 +78,7 @@ class KeptRun:
     def records(self) -> list[Record]:
         """BoxError if they cannot be read."""
         try:
-            with open(self.path / INDEX, encoding="utf-8", opener=regular) as file:
+            with open(self.path / INDEX, encoding="utf-8", opener=directories.regular) as file:
                 lines = file.read().splitlines()
             return [_record(json.loads(line)) for line in lines if line.endswith("}")]  # the last may be cut off
         except (OSError, ValueError, KeyError, TypeError) as err:
@@ -109,13 +109,13 @@ class KeptRun:
             }
         )
         try:
-            files.make_directories(str(self.path), fsync=True)
+            directories.make(str(self.path), fsync=True)
             fd = os.open(self.path / INDEX, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             with open(fd, "w", encoding="utf-8") as file:
                 file.write(f"{line}\n")
                 file.flush()
                 os.fsync(fd)
-            files.sync_directory(str(self.path))
+            directories.sync(str(self.path))
         except OSError as err:
             raise BoxError(f"{self.path}: {files.why(err)}") from err
 

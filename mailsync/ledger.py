@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from .directories import regular
+from . import directories
 from .drivers import files
 from .model import Boxname, Failure, MessageId, Side, Uid
 from .plan import Copy, Delete, SetFlags, Step
@@ -152,7 +152,7 @@ class Ledger:
 def _read(path: Path) -> dict[Case, Entry]:
     """Nothing where it does not hold what `_write` has written, to the last entry."""
     try:
-        with open(path, "rb", opener=regular) as file:
+        with open(path, "rb", opener=directories.regular) as file:
             data = file.read()
     except OSError:
         return {}
@@ -214,7 +214,7 @@ def _write(path: Path, entries: Mapping[Case, Entry]) -> None:
         }
         for case, entry in entries.items()
     ]
-    files.make_directories(str(path.parent), fsync=False)
+    directories.make(str(path.parent), fsync=False)
     temporary = f"{path}.tmp"
     files.remove(temporary)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -226,4 +226,4 @@ def _write(path: Path, entries: Mapping[Case, Entry]) -> None:
     except BaseException:
         files.remove(temporary)
         raise
-    files.sync_directory(str(path.parent))
+    directories.sync(str(path.parent))

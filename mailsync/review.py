@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from tempfile import mkstemp
 
-from . import planfile
+from . import directories, planfile
 from .config.values import ChannelConfig
 from .drivers import files
 from .errors import MailsyncError, UsageError
@@ -153,7 +153,7 @@ def _write(path: str, data: bytes) -> None:
         except BaseException:
             files.remove(temporary)
             raise
-        files.sync_directory(directory)
+        directories.sync(directory)
     except OSError as err:
         raise MailsyncError(
             f"the plan cannot be written to {path}: {files.why(err)}", "Name a file in a directory of yours."

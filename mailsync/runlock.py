@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from .digest import blake2b
-from .directories import directory, make
+from .directories import directory, make, regular
 from .errors import Locked, MailsyncError
 
 
@@ -23,10 +21,7 @@ def run_lock(channel: str, msinfo: str) -> Iterator[None]:
     path = os.path.join(directory("state"), f"{name_of(channel, msinfo)}.lock")
     try:
         make(os.path.dirname(path))
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EEXIST, "something else has that name")
+        fd = regular(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as err:
         raise MailsyncError(
             f"cannot make the lock {path}: {err.strerror}", "Set XDG_STATE_HOME to a directory that can be written."

@@ -230,7 +230,9 @@ class _Outside:
             self.tell.note(f"{path}: not used: {getattr(err, 'strerror', None) or 'it is no text'}")
             return {}
         if mode & (stat.S_IRWXG | stat.S_IRWXO) and hosts:
-            self.tell.note(f"{path}: not used, because others can reach it; run: chmod 600 {path}")
+            import shlex  # only needed for this
+
+            self.tell.note(f"{path}: not used, because others can reach it; run: chmod 600 {shlex.quote(path)}")
             return {}
         hosts.pop("default", None)
         return {

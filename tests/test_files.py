@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailsync import directories
 from mailsync.drivers import delivery, files
 from mailsync.drivers.delivery import Staged
 from mailsync.drivers.files import CHUNK, FileError, LineEnds, LocalBody, read_head, to_wire
@@ -269,8 +270,8 @@ def test_edits_of_many_threads_are_all_kept(tmp_path: Path) -> None:
 
 
 def test_directories_are_private(tmp_path: Path) -> None:
-    files.make_directories(str(tmp_path / "a" / "b"), fsync=True)
-    files.make_directories(str(tmp_path / "a" / "b"), fsync=True)
+    directories.make(str(tmp_path / "a" / "b"), fsync=True)
+    directories.make(str(tmp_path / "a" / "b"), fsync=True)
 
     assert [0o700, 0o700] == [(tmp_path / part).stat().st_mode & 0o777 for part in ("a", "a/b")]
 
@@ -279,7 +280,14 @@ def test_file_in_the_place_of_a_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
 
     with pytest.raises(FileExistsError):
-        files.make_directories(str(tmp_path / "a"), fsync=False)
+        directories.make(str(tmp_path / "a"), fsync=False)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no directory here in which none can be made")
+def test_directory_where_none_can_be_made_is_an_error() -> None:
+    """It was tried again until the stack was full: XDG_STATE_HOME=/proc/x."""
+    with pytest.raises(FileNotFoundError):
+        directories.make("/proc/x/mailsync")
 
 
 # ---- batches ---------------------------------------------------------------------------------------------------------

@@ -80,6 +80,7 @@ LARGE: Mapping[str, tuple[bytes, bytes, int, bytes]] = {
     "line without end": (b"Message-ID: <line@x>\n\n", b"z" * MB, 100, b""),
     "body": (b"Message-ID: <body@x>\n\n", (b"0123456789" * 7 + b"\n") * 40_000, 100, b"\n"),
     "NUL": (b"", b"\0" * MB, 50, b""),
+    "From, quoted, in the header": (b"Message-ID: <quoted@x>\n", b">From x: y\n" * 10**5, 2, b"\nhi\n"),
     "From, at each line": (b"Message-ID: <from@x>\n\n", b"From \n>From \n\n" * 10**4, 10, b""),
     "blank lines": (b"Message-ID: <blank@x>\n\n", b"\n" * MB, 20, b""),
     "line ends, mixed": (b"Message-ID: <mixed@x>\n\n", b"\r\n\n\r\r\n" * 10**5, 20, b""),

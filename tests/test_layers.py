@@ -16,10 +16,10 @@ PURE = {
     "spec", "wording", "config.blocks", "config.grammar", "config.keys", "config.meaning", "config.rings",
     "config.sense", "config.shown", "config.source", "config.tokens",
     "config.values",
-    "drivers.contract", "drivers.flags", "drivers.mboxtext", "drivers.memory", "msinfo.text", "outstanding",
+    "drivers.contract", "drivers.flags", "drivers.mboxscan", "drivers.mboxtext", "drivers.memory", "msinfo.text",
     "drivers.imap.account", "drivers.imap.answers", "drivers.imap.providers", "drivers.imap.sasl", "drivers.imap.scram",
     "drivers.imap.sets", "drivers.imap.tokens", "drivers.imap.utf7", "report.printable", "spelling",
-    "policy", "renames", "planfile", "found",
+    "outstanding", "policy", "renames", "planfile", "found",
 }  # fmt: skip
 WORLD = {
     "os", "io", "socket", "ssl", "subprocess", "select", "fcntl", "pathlib", "shutil", "sqlite3", "rich", "imapclient",

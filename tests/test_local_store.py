@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterable
@@ -11,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from mailsync import stopping
 from mailsync.drivers.contract import Wanted
 from mailsync.drivers.local import LocalStore
+from mailsync.drivers.maildir import Maildir
+from mailsync.drivers.memory import Bytes
+from mailsync.drivers.mh import Mh
 from mailsync.errors import BoxError, StoreError
-from mailsync.model import BoxInfo, Failure, Listing, Mailbox, MessageId
+from mailsync.model import NONE, Appended, BoxInfo, Failure, Listing, Mailbox, Message, MessageId, Uid
 from mailsync.names import order
 
 MAIL = b"From a@b Mon Jan  1 00:00:00 2024\nFrom: a@b\nMessage-ID: <1@b>\n\nhi\n\n"
@@ -612,3 +617,24 @@ def test_new_mailbox_holds_what_its_format_to_be_can_keep(tmp_path: Path) -> Non
 
     assert before == store.holds(Mailbox("young"))
     assert store.holds(Mailbox("old")) == local(tmp_path, "%", format="mbox").holds(Mailbox("other"))
+
+
+@pytest.mark.parametrize("kind", [Maildir, Mh])
+def test_signal_ends_a_listing_where_it_waits_and_no_delivery_in_its_middle(
+    tmp_path: Path, kind: type[Maildir | Mh]
+) -> None:
+    """A directory that kept changing was waited for whatever signal came; what is half delivered would be forgotten."""
+    box = kind(str(tmp_path / "box"), Mailbox("box"), fsync=False)
+    box.create()
+    stop = stopping.Stop()
+    stop.now(signal.SIGTERM)
+
+    with stopping.stopped_by(stop):
+        with box.open(write=True) as opened:
+            answers = list(opened.append(Message(Uid(str(n)), NONE, 0, Bytes(MESSAGE)) for n in range(3)))
+            gone = list(opened.expunge([one.uid for one in answers if isinstance(one, Appended) and one.uid]))
+        with pytest.raises(stopping.Stopped):
+            box.listing(ByMessageId())
+    stop.close()
+
+    assert (3, 3) == (len(gone), sum(isinstance(one, str) for one in gone))

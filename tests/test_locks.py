@@ -226,6 +226,19 @@ def test_old_dotlock_of_who_may_be_alive_stays(mbox: Path, content: str, monkeyp
     assert content == lock.read_text()
 
 
+def test_dotlock_of_another_host_stays_however_old_it_is(mbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This host's last start tells nothing of it, and an mbox has no limit for the age of its lock."""
+    monkeypatch.setattr(dotlocks, "uptime", lambda: 100.0)
+    lock = mbox.parent / "box.lock"
+    lock.write_text("999999:elsewhere")
+    aged(lock, 10_000_000)
+
+    with pytest.raises(BoxError, match="process 999999 on elsewhere"), locked(str(mbox), write=True, wait=0.05):
+        pass
+
+    assert "999999:elsewhere" == lock.read_text()
+
+
 def test_young_dotlock_of_a_dead_process_stays(mbox: Path) -> None:
     lock = mbox.parent / "box.lock"
     lock.write_text(f"{dead_pid()}\n")

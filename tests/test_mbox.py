@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from mailsync.drivers import mboxkept, mboxopen, mboxscan
 from mailsync.drivers.files import FileError
 from mailsync.drivers.mbox import Mbox
+from mailsync.drivers.mboxfile import WINDOW, FileData
 from mailsync.drivers.mboxspool import Spool
 from mailsync.drivers.mboxtext import Source, Span
 from mailsync.errors import BoxError
@@ -288,6 +290,19 @@ def test_damaged_file_is_an_error_and_not_an_empty_box(box: Mbox) -> None:
         pass
 
 
+@pytest.mark.parametrize("write", [False, True])
+def test_box_that_cannot_be_opened_keeps_no_descriptor(box: Mbox, write: bool) -> None:
+    """Each attempt kept one, until the process had none left."""
+    Path(box.path).write_bytes(b"not a postmark\n")
+    before = len(os.listdir("/dev/fd"))
+
+    for _ in range(3):
+        with pytest.raises(BoxError, match="postmark"), box.open(write=write):
+            pass
+
+    assert before == len(os.listdir("/dev/fd"))
+
+
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BoxError):
         box_at(tmp_path / "none").listing(ById())
@@ -336,6 +351,22 @@ def test_big_message_comes_in_pieces(box: Mbox) -> None:
     assert big == b"".join(pieces)
 
 
+def test_body_cannot_be_read_when_the_box_is_closed(box: Mbox, tmp_path: Path) -> None:
+    """It gave the bytes of whatever file had its descriptor's number next."""
+    uids = [uid_of(answer) for answer in append(box, mail(1), mail(2, "x" * 1_000_000))]
+    with box.open(write=False) as opened:
+        bodies = [got.body for got in opened.fetch(uids) if isinstance(got, Message)]
+
+    (tmp_path / "other").write_bytes(b"secret\n" * 200_000)
+    with ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(open(tmp_path / "other", "rb"))
+        for body in bodies:
+            with pytest.raises(FileError):
+                list(body.chunks(wire=False))
+    assert 2 == len(bodies)
+
+
 def test_heads_are_those_of_the_listing(box: Mbox) -> None:
     append(box, mail(1, flags=frozenset({SEEN})), mail(2, date=5))
     uid_of_second = entries(box)[1].uid
@@ -347,6 +378,24 @@ def test_heads_are_those_of_the_listing(box: Mbox) -> None:
     assert Head(uid_of_second, b"Message-ID: <2>\nSubject: 2\n", 5) == head
     assert isinstance(failure, Failure)
     assert failure.gone
+
+
+@pytest.mark.parametrize("verb", ["fetch", "heads"])
+def test_of_each_message_one_part_of_the_file_is_read(box: Mbox, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The date was read after the header, which lies behind it: what was kept of the file began there."""
+    uids = [uid_of(answer) for answer in append(box, *(mail(n, "x" * 2 * WINDOW + "\n") for n in range(3)))]
+    reads: list[int] = []
+    read = FileData._read
+
+    def noted(data: FileData, start: int, size: int) -> None:
+        reads.append(start)
+        read(data, start, size)
+
+    with box.open(write=False) as opened:
+        monkeypatch.setattr(FileData, "_read", noted)
+        assert 3 == len(list(opened.fetch(uids) if verb == "fetch" else opened.heads(uids)))
+
+    assert 3 == len(reads)
 
 
 def test_date_is_the_files_where_the_postmark_has_none(box: Mbox) -> None:
@@ -537,6 +586,25 @@ def test_change_that_fits_is_patched_into_the_same_file(box: Mbox) -> None:
 
     assert (inode, size) == (os.stat(box.path).st_ino, len(raw(box)))
     assert [NONE, NONE] == [entry.flags for entry in entries(box)]
+
+
+def test_body_can_be_read_after_any_number_of_patches(box: Mbox) -> None:
+    """Each opened the file again, and closed it under the feet of what had been fetched before."""
+    [uid] = [uid_of(answer) for answer in append(box, mail(1, "x" * 1_000_000 + "\n", frozenset({SEEN, FLAGGED})))]
+
+    with box.open(write=True) as opened:
+        (got,) = opened.fetch([uid])
+        assert isinstance(got, Message)
+        before = len(os.listdir("/dev/fd"))
+        for _ in range(3):
+            assert [uid] == list(opened.set_flags([FlagChange(uid, remove=frozenset({FLAGGED}))]))
+            assert [NONE | {SEEN}] == [entry.flags for entry in entries_of(opened)]
+            assert [uid] == list(opened.set_flags([FlagChange(uid, add=frozenset({FLAGGED}))]))
+            assert [NONE | {SEEN, FLAGGED}] == [entry.flags for entry in entries_of(opened)]
+        descriptors = len(os.listdir("/dev/fd")) - before
+        text = b"".join(got.body.chunks(wire=False))
+
+    assert (0, b"x" * 1_000_000) == (descriptors, text.partition(b"\n\n")[2][:-1])
 
 
 def test_two_changes_of_one_message_add_up(box: Mbox) -> None:

@@ -6,13 +6,14 @@ import mailbox
 import os
 from collections.abc import Generator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailsync.drivers import delivery
+from mailsync.drivers import delivery, files
 from mailsync.drivers.mh import Mh, profile_path
 from mailsync.drivers.mhopen import file_of
 from mailsync.errors import BoxError
@@ -389,6 +390,49 @@ def test_only_what_was_named_is_expunged_and_leaves_its_sequences(box: Mh, path:
         numbers(path),
         b"".join(sorted(sequences(path).splitlines(True), reverse=True)),
     )
+
+
+def test_directory_is_read_once_for_all_messages_that_are_gone(
+    box: Mh, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was for each of them, while programs of MH waited for the sequences."""
+    uids = append(box, *(mail(n) for n in range(10)))
+    for number in range(1, 11, 2):
+        (path / str(number)).unlink()
+    scans: list[Mh] = []
+    inodes = Mh.inodes
+
+    def noted(box: Mh) -> dict[int, list[int]]:
+        scans.append(box)
+        return inodes(box)
+
+    monkeypatch.setattr(Mh, "inodes", noted)
+
+    answers = expunge(box, *uids)
+
+    assert [one if n % 2 else True for n, one in enumerate(uids)] == [
+        one.gone if isinstance(one, Failure) else one for one in answers
+    ]
+    assert ([], 1) == (numbers(path), len(scans))
+
+
+def test_directory_that_changes_all_the_time_spoils_only_who_is_looked_for(
+    box: Mh, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where inodes differ from what a directory says: messages that were removed already were told as failed."""
+    _, *going = append(box, *(mail(n) for n in range(4)))
+    monkeypatch.setattr(
+        Mh, "inodes", lambda box: {2**60: [4], **{int(going[n].split(".")[0]): [n + 2] for n in (0, 1)}}
+    )
+    moments = count()
+    monkeypatch.setattr(files, "PAUSES", (0.0,))
+    monkeypatch.setattr(files, "state", lambda path: (next(moments),))
+
+    answers = expunge(box, *going, "0.0.0")
+
+    assert going[:2] == answers[:2]
+    assert ["all the time"] * 2 == [one.why[-12:] for one in answers[2:] if isinstance(one, Failure)]
+    assert ["1", "4"] == numbers(path)
 
 
 def test_large_mailbox_is_listed_flagged_and_emptied() -> None:

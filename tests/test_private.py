@@ -345,7 +345,7 @@ def test_directory_made_as_the_umask_has_it_is_found(
     home: Path, far: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (directories, database):
-        monkeypatch.setattr(module, "make", lambda path: os.makedirs(path, exist_ok=True))
+        monkeypatch.setattr(module, "make", lambda path, **_: os.makedirs(path, exist_ok=True))
     with pytest.raises(AssertionError):
         test_nothing_is_open_to_others_even_for_a_moment(home, far, 0o022, monkeypatch, lambda *_: None)
 

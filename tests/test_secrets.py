@@ -272,6 +272,16 @@ def test_netrc_that_cannot_be_used_is_told_without_its_words(home: Path, text: s
     assert "hunter2" not in note
 
 
+def test_command_that_closes_a_netrc_can_be_pasted(home: Path) -> None:
+    (home / "my home").mkdir()
+    netrc(home / "my home", "machine imap.example.org login jane password hunter2\n", 0o644)
+    told = Told()
+
+    refusal(told.vault(home / "my home").of_store(StoreConfig("work", server=JANE)))
+
+    assert [f"run: chmod 600 '{home}/my home/.netrc'"] == [note.partition("; ")[2] for note in told.notes]
+
+
 # ---- keyring ---------------------------------------------------------------------------------------------------------
 
 

@@ -159,14 +159,14 @@ def test_tls_that_can_be_broken_is_not_begun(
 @SECRETS
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644])
 def test_key_that_others_can_reach_is_not_used(home: Path, papers: Papered, mode: int) -> None:
-    key = home / "my.key"
+    key = home / "my own.key"
     key.write_bytes(papers.user.key.read_bytes())
     key.chmod(mode)
-    ran, heard = attacked(home, within_tls(papers.good), "/ssl", f"cert {papers.user.cert} key {key}")
+    ran, heard = attacked(home, within_tls(papers.good), "/ssl", f'cert {papers.user.cert} key "{key}"')
 
     assert (9, []) == (ran.code, heard)
     assert f"mailsync: {key}: others can read or write this private key (mode {mode:04o})" in ran.err
-    assert f"  Run: chmod 600 {key}" in ran.err
+    assert f"  Run: chmod 600 '{key}'" in ran.err
 
 
 # ---- who sits on the line --------------------------------------------------------------------------------------------

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from mailsync.drivers import delivery
 from mailsync.drivers.contract import Transfers
 from mailsync.drivers.local import LocalStore
 from mailsync.drivers.maildir import Maildir
-from mailsync.model import ANSWERED, FLAGGED, NONE, SEEN, Appended, Failure, FlagChange, Mailbox, Uid
+from mailsync.drivers.mboxopen import MboxBox
+from mailsync.drivers.mboxscan import Edit
+from mailsync.drivers.mboxtext import Source
+from mailsync.errors import BoxError
+from mailsync.model import ANSWERED, FLAGGED, NONE, SEEN, Appended, Failure, FlagChange, Mailbox, Message, Uid
 
 from .mail import MSGID, NEW_YEAR, Mail, entries, local, maildir, message, put, raws, read
 from .servers import server
@@ -351,6 +357,83 @@ def test_sequences_that_cannot_be_written_keep_the_messages_where_they_are(home:
     assert [["1", "2", "3"], ["1"]] == [numbers(home / box) for box in (A, B)]
 
 
+# ---- mbox ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mbox(home: Path) -> LocalStore:
+    """One with five messages in `a`, and none in `b`."""
+    found = local(home, "Mail/*", format="mbox")
+    put(found, A, [Mail(message(n)) for n in range(5)])
+    found.create(B)
+    return found
+
+
+def test_mbox_is_rewritten_once_however_many_batches_are_moved_out_of_it(
+    mbox: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was for each batch: of 50,000 messages a hundred times, and synced."""
+    monkeypatch.setattr(delivery, "BATCH", 2)
+    rewritten: list[int] = []
+    rewrite = MboxBox._rewrite
+
+    def noted(box: MboxBox, data: Source, edits: Sequence[Edit]) -> None:
+        rewritten.append(len(edits))
+        rewrite(box, data, edits)
+
+    monkeypatch.setattr(MboxBox, "_rewrite", noted)
+    wanted = uids(mbox)
+
+    answers = transfer("move", mbox, [*wanted[:2], Uid("none"), *wanted[2:]])
+
+    assert [*wanted[:2], "none", *wanted[2:]] == [
+        one.source if isinstance(one, Appended) else one.what for one in answers
+    ]
+    assert [5] == rewritten
+    assert ([], [message(n) for n in range(5)]) == (raws(mbox, A), raws(mbox, B))
+
+
+def test_what_arrived_before_the_other_mbox_failed_is_moved(mbox: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left in both, it would be sent for a second time."""
+    monkeypatch.setattr(delivery, "BATCH", 2)
+    wanted, answers = uids(mbox), []
+
+    with mbox.open(A, write=True) as a, mbox.open(B, write=True) as b:
+        assert isinstance(a, MboxBox)
+        append = b.append
+
+        def failing(messages: Iterable[Message]) -> Iterator[Appended | Failure]:
+            if isinstance(b, MboxBox) and len(b) == 4:
+                raise BoxError("taken away")
+            return append(messages)
+
+        monkeypatch.setattr(b, "append", failing)
+        with pytest.raises(BoxError, match="taken away"):
+            for answer in a.move(wanted, b):
+                answers.append(answer)
+
+    assert wanted[:4] == [one.source for one in answers if isinstance(one, Appended)]
+    assert ([message(4)], [message(n) for n in range(4)]) == (raws(mbox, A), raws(mbox, B))
+
+
+def test_message_that_was_copied_is_not_sent_again_because_the_old_mbox_was_replaced(
+    home: Path, mbox: LocalStore
+) -> None:
+    """The failure was told as that of a copy that did not arrive."""
+    [first, second, *_] = wanted = uids(mbox)
+    shutil.copy(home / A, home / "other")
+
+    with mbox.open(A, write=True) as a, mbox.open(B, write=True) as b:
+        assert isinstance(a, Transfers)
+        copied = list(a.copy(wanted[:2], b))
+        os.replace(home / "other", home / A)
+        answers = delivery.removed(a, copied)
+
+    assert [first, second] == [one.what for one in answers if isinstance(one, Failure) and one.shared]
+    assert all(re.match("it was copied, but .* was replaced", one.why) for one in answers if isinstance(one, Failure))
+    assert (5, 2) == (len(raws(mbox, A)), len(raws(mbox, B)))
+
+
 # ---- killed --------------------------------------------------------------------------------------------------------
 
 
@@ -385,10 +468,11 @@ def killed(after: int, act: Act) -> bool:
 
 @pytest.mark.parametrize("far", [False, True], ids=["same file system", "another"])
 @pytest.mark.parametrize("verb", ["move", "copy"])
-@pytest.mark.parametrize("format", ["maildir", "mh"])
+@pytest.mark.parametrize("format", ["maildir", "mh", "mbox"])
 def test_message_is_there_wherever_a_run_is_killed(
-    home: Path, elsewhere: Path, format: str, verb: str, far: bool
+    home: Path, elsewhere: Path, format: str, verb: str, far: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(delivery, "BATCH", 2)
     source = local(home, "Mail/*", format=format)
     to = local(elsewhere, "Mail/*", format=format) if far else source
     expected = {f"<{n}@x>": frozenset({SEEN, f"K{n}"} if n else {}) for n in range(3)}

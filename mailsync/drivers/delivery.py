@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
+from ..directories import sync
+from ..errors import BoxError
 from ..model import Appended, Failure, Flags, Message, Uid
 from .contract import AtOnce, Box
-from .files import FileError, LineEnds, refusal, remove, sync_directory, why, write_all
+from .files import FileError, LineEnds, refusal, remove, why, write_all
 
 BATCH = 500  # messages made durable together, or
 BATCH_BYTES = 32 * 1024 * 1024
@@ -37,7 +39,7 @@ def durable(answers: list[D | Failure], directories: Iterable[str]) -> list[D | 
     """The answers of a batch, after its directories are on the disk; failures if that cannot be."""
     for directory in directories:
         try:
-            sync_directory(directory)
+            sync(directory)
         except OSError as err:
             # It is done, but may not last: not to be done in another way.
             doubt = Failure("", f"{directory} cannot be synced: {why(err)}", shared=True)
@@ -61,8 +63,16 @@ def carry(uids: Sequence[Uid], source: Box, to: Box, *, keep: bool) -> list[Appe
 
 
 def removed(source: Box, copied: Sequence[Appended | Failure]) -> list[Appended | Failure]:
-    """The answers to a move, of which only the copies are made yet."""
-    answers = iter(list(source.expunge([copy.source for copy in copied if isinstance(copy, Appended)])))
+    """The answers to a move, of which only the copies are made yet. What was copied is told so, whatever happens."""
+    going = [copy.source for copy in copied if isinstance(copy, Appended)]
+    done: list[Uid | Failure] = []
+    try:
+        for answer in source.expunge(going):
+            done.append(answer)
+    except (BoxError, OSError) as err:
+        failed = Failure("", why(err) if isinstance(err, OSError) else str(err))
+        done += [replace(failed, what=uid) for uid in going[len(done) :]]
+    answers = iter(done)
     return [_moved(copy, next(answers)) if isinstance(copy, Appended) else copy for copy in copied]
 
 

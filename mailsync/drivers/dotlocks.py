@@ -1,7 +1,8 @@
 """Lock files: PATH.lock, as most mail programs have them. Ours tell process and host, as Dovecot's do.
 
 What is left of a process of this host that is dead is taken away at once, as is what an unknown one left before the
-last start of this host; what others left, after a while.
+last start of this host. What another host left stays, unless who wants the lock has a limit for its age; who only reads
+passes over what is old.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ class Owner(NamedTuple):
         """Surely: a number without a host may be another host's, and is believed only after a while."""
         if self._elsewhere or (self.pid is not None and not self.host and age <= STALE):
             return False
-        if age > uptime() or self.pid is None:  # what it holds may have been lost with the power
-            return age > uptime()
+        if age > uptime():  # what it holds may have been lost with the power
+            return True
+        if self.pid is None:
+            return False
         if self.pid == os.getpid():  # in a container every run may have the same number
             return dotlock not in _held
         try:

@@ -37,6 +37,7 @@ QUIETLY = PLAINLY | getattr(os, "O_NOATIME", 0)
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 
 T = TypeVar("T")
+Sleep = Callable[[float], None]
 
 
 class FileError(OSError):
@@ -292,13 +293,14 @@ class LineEnds:
         self._after_cr = chunk.endswith(b"\r") if chunk else self._after_cr
 
 
-def steadily(path: str, look: Callable[[], T]) -> T:
+def steadily(path: str, look: Callable[[], T], sleep: Sleep = time.sleep) -> T:
     """What `look` finds in a directory that does not change meanwhile; OSError if it never stays the same.
 
     A file that is renamed while its directory is read may be given under neither name: it would look deleted.
+    `sleep`: stopping.sleep where nothing is half done, which would be forgotten.
     """
     for pause in PAUSES:
-        time.sleep(pause)
+        sleep(pause)
         before = state(path)
         sure = lasting(before)
         found = look()
@@ -344,33 +346,6 @@ def unwritable(directory: str) -> str:
         return ""
     read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
     return os.strerror(errno.EROFS if read_only else errno.EACCES)
-
-
-def sync_directory(path: str) -> None:
-    """Make what was created, renamed or removed in a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as err:
-        if err.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
-            raise
-    finally:
-        os.close(fd)
-
-
-def make_directories(path: str, *, fsync: bool) -> None:
-    """Make a directory, 0700, with those above it. No error where it is there already."""
-    if os.path.isdir(path):
-        return
-    parent = os.path.dirname(os.path.abspath(path))
-    make_directories(parent, fsync=fsync)
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        if not os.path.isdir(path):  # else another program was faster
-            raise
-    if fsync:
-        sync_directory(parent)
 
 
 def remove(path: str) -> None:

@@ -17,13 +17,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Self
 
+from .. import directories
 from ..errors import BoxError, StoreError
 from ..model import BoxInfo, Failure, Fault, Holds, Identify, Listing, Mailbox
 from ..names import MAILDIR_PARTS, Patterns, is_inbox
 from ..unchanged import State, lasting, state
 from .contract import Box, Sight, Wanted
-from .files import inode, make_directories, scan, sync_directory, token, why
+from .files import inode, scan, token, why
 from .formats import FORMATS, Local, by_name, recognise
+from .maildir import PARTS
 from .places import INBOX, MH_INBOX, Place, Places, Root, look, look_or_fail
 from .walk import Entry, Walk, entries_of, inode_of, is_ours, unseen
 
@@ -136,7 +138,7 @@ class LocalStore:
             _move(source.path, target.path)
             if self._fsync:
                 for directory in {os.path.dirname(source.path), os.path.dirname(target.path)}:
-                    sync_directory(directory)
+                    directories.sync(directory)
         if old in self._formats:
             self._formats[new] = self._formats.pop(old)
 
@@ -190,7 +192,7 @@ class LocalStore:
             above = os.path.dirname(above)
         if not os.path.isdir(above):
             raise BoxError(f"{mailbox}: {above} is a file, nothing can be made below it")
-        make_directories(os.path.dirname(place.path), fsync=self._fsync)
+        directories.make(os.path.dirname(place.path), fsync=self._fsync)
 
     def _listing(self, wanted: Wanted, identify: Identify) -> Listing | Failure:
         try:
@@ -219,7 +221,7 @@ class LocalStore:
                 pass
             if not os.access(path, os.X_OK):
                 return unseen(mailbox, "Permission denied")
-            missing = [part for part in sorted(MAILDIR_PARTS) if not os.path.isdir(os.path.join(path, part))]
+            missing = [part for part in PARTS if not os.path.isdir(os.path.join(path, part))]
             # Copied by a tool that leaves out empty directories: its mail is not gone.
             if len(missing) == 1 and not _half_made(path, missing):
                 return unseen(mailbox, f"a Maildir without {missing[0]}", f"mkdir {os.path.join(path, missing[0])}")
@@ -297,8 +299,8 @@ class _Gone(BoxError):
 
 
 def _half_made(path: str, missing: Sequence[str]) -> bool:
-    """A run was killed while it made or removed this Maildir: nothing but tmp is missing, and there is no message."""
-    return missing == ["tmp"] and not any(os.listdir(os.path.join(path, part)) for part in ("cur", "new"))
+    """A run was killed while it made or removed this Maildir: what is made last is missing, and there is no message."""
+    return missing == [PARTS[-1]] and not any(os.listdir(os.path.join(path, part)) for part in PARTS[:-1])
 
 
 def _move(source: str, target: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import ClassVar
 
+from .. import directories, stopping
 from ..errors import BoxError
 from ..model import HIDDEN, Entry, Failure, Holds, Identify, Listing, Mailbox
 from ..unchanged import State, state
@@ -54,7 +55,7 @@ class Maildir:
         """
         token = files.token(self.sight().values())
         self._refuse_links()
-        names = Names(self.path, self.mailbox, self.inside)
+        names = Names(self.path, self.mailbox, self.inside, stopping.sleep)
         # Read after the names: a keyword is written down before the first name that carries its letter.
         keywords = self.keywords()
         flags = FlagsReader(letter_table(keywords))
@@ -95,7 +96,7 @@ class Maildir:
         """BoxError if it cannot be made. No error where it is there already."""
         try:
             for part in PARTS:
-                files.make_directories(self.at(part), fsync=self.fsync)
+                directories.make(self.at(part), fsync=self.fsync)
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot be created: {files.why(err)}") from err
 
@@ -112,7 +113,7 @@ class Maildir:
                     os.rmdir(self.at(part))
                     removed.append(part)
                     if self.fsync:
-                        files.sync_directory(self.path)
+                        directories.sync(self.path)
             except OSError:
                 for part in removed:
                     os.mkdir(self.at(part), 0o700)
@@ -126,7 +127,7 @@ class Maildir:
             with suppress(OSError):  # other mailboxes lie in it
                 os.rmdir(self.path)
             if self.fsync:
-                files.sync_directory(os.path.dirname(os.path.abspath(self.path)))
+                directories.sync(os.path.dirname(os.path.abspath(self.path)))
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot be deleted: {files.why(err)}") from err
 
@@ -144,7 +145,7 @@ class Maildir:
 
     def _refuse_links(self) -> None:
         """Its parts are its own: of another directory, each file would be a message that may be removed."""
-        for part in ("cur", "new", "tmp"):
+        for part in PARTS:
             if os.path.islink(self.at(part)):
                 raise BoxError(
                     f"{self.mailbox}: {self.at(part)} is a link", "A mailbox may be a link, but none of its parts."

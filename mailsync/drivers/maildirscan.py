@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -26,14 +27,14 @@ class Names:
     twins: dict[Uid, str]  # another message with the same unique name: no uid can tell the two apart
     separator: str  # what this box writes before the letters
 
-    def __init__(self, path: str, mailbox: Mailbox, inside: Sequence[str]) -> None:
-        self._path, self._mailbox, self._inside = path, mailbox, inside
+    def __init__(self, path: str, mailbox: Mailbox, inside: Sequence[str], sleep: files.Sleep = time.sleep) -> None:
+        self._path, self._mailbox, self._inside, self._sleep = path, mailbox, inside, sleep
         self.refresh()
 
     def refresh(self) -> None:
         """BoxError if a directory cannot be read, or if cur never stays the same while it is read."""
         try:
-            files.steadily(os.path.join(self._path, "cur"), self._scan)
+            files.steadily(os.path.join(self._path, "cur"), self._scan, self._sleep)
         except OSError as err:
             raise BoxError(f"{self._mailbox}: cannot be listed: {files.why(err)}") from err
 

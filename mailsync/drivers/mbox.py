@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import ClassVar
 
+from .. import directories
 from ..errors import BoxError
 from ..model import Holds, Identify, Listing, Mailbox
 from ..unchanged import State, state
 from .contract import Box
-from .files import inode, make_directories, open_quietly, sync_directory, token, why
+from .files import inode, open_quietly, token, why
 from .locks import LOCK_WAIT, locked
 from .mboxopen import HOLDS, MboxBox
 from .mboxscan import first_postmark
@@ -72,11 +73,11 @@ class Mbox:
 
     def create(self) -> None:
         try:
-            make_directories(_directory(self.path), fsync=self._fsync)
+            directories.make(_directory(self.path), fsync=self._fsync)
             with suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
                 if self._fsync:
-                    sync_directory(_directory(self.path))
+                    directories.sync(_directory(self.path))
             usable = stat.S_ISREG(os.stat(self.path).st_mode)
         except OSError as err:
             raise BoxError(f"{self.path} cannot be created: {why(err)}") from err
@@ -90,7 +91,7 @@ class Mbox:
             try:
                 os.unlink(self.path)
                 if self._fsync:
-                    sync_directory(_directory(self.path))
+                    directories.sync(_directory(self.path))
             except OSError as err:
                 raise BoxError(f"{self.path} cannot be removed: {why(err)}") from err
 

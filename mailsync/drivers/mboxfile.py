@@ -1,4 +1,4 @@
-"""The bytes of an mbox, read as they are asked for.
+"""The bytes of an mbox, and of a message in it, read as they are asked for.
 
 No map of the file: a program that ignores locks and cuts it short, or a disk that fails, would end the whole process.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from .files import FileError
+from .files import FileError, to_wire
+from .mboxtext import Source, Span, plain
 
 WINDOW = 256 * 1024  # what was read last is kept: most is asked for in order
 
@@ -22,7 +25,15 @@ class FileData:
         self._kept = b""
 
     def close(self) -> None:
-        os.close(self._fd)
+        """Nothing can be read any more: not what another file has that gets this descriptor's number."""
+        fd, self._fd = self._fd, -1
+        self.forget()
+        os.close(fd)
+
+    def forget(self) -> None:
+        """What was read: it may have been written over."""
+        self._begin = self._end = 0
+        self._kept = b""
 
     def __len__(self) -> int:
         return self._size
@@ -74,3 +85,19 @@ class FileData:
         self._begin, self._end = start, start + len(self._kept)
         if len(self._kept) < size:
             raise FileError(errno.EIO, "the file became shorter while it was read")
+
+
+@dataclass(frozen=True, slots=True)
+class MboxBody:
+    """A message in its file: gone when the box is closed."""
+
+    data: Source
+    span: Span
+    crlf: bool
+
+    def size(self, *, wire: bool) -> int:
+        return sum(map(len, self.chunks(wire=wire)))
+
+    def chunks(self, *, wire: bool) -> Iterator[bytes]:
+        chunks = plain(self.data, self.span, self.crlf)
+        return to_wire(chunks) if wire else chunks

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 
-from .. import stopping
+from .. import directories, stopping
 from ..errors import BoxError
 from ..header import reduced
 from ..model import (
@@ -33,11 +33,11 @@ from ..model import (
 )
 from . import delivery
 from .contract import Box
-from .files import FileError, measured, refusal, sync_directory, why, write_all
+from .files import FileError, measured, refusal, why, write_all
 from .locks import Lock
-from .mboxfile import FileData
+from .mboxfile import FileData, MboxBody
 from .mboxkept import State, keep, kept
-from .mboxscan import Contents, Edit, MboxBody
+from .mboxscan import Contents, Edit
 from .mboxspool import Spool, SpoolError, Tail, beside, remove_spool, unfinished
 from .mboxtext import (
     CHUNK,
@@ -63,16 +63,19 @@ class MboxBox:
     def __init__(self, lock: Lock, *, write: bool, fsync: bool) -> None:
         self._lock, self._write, self._fsync = lock, write, fsync
         self._opened: list[FileData] = []
-        if write:
-            self._repair()
-        self._load()
+        try:
+            if write:
+                self._repair()
+            self._load()
+        except BaseException:
+            self._let_go()
+            raise
 
     def close(self) -> None:
         """Bodies cannot be read any more."""
         if self._lasting:
             keep(self._lock.path, self._state, self._contents)
-        for data in self._opened:
-            data.close()
+        self._let_go()
 
     def __len__(self) -> int:
         return len(self._contents)
@@ -102,11 +105,11 @@ class MboxBox:
             self._lock.refresh()
             if span := names.get(uid):
                 try:
-                    flags = flags_of(self._contents.raw_header(span))
+                    date, flags = self._date(span), flags_of(self._contents.raw_header(span))  # as they lie in the file
                 except FileError as err:
                     yield self._failure(uid, err)
                     continue
-                yield Message(uid, flags, self._date(span), self._body(span))
+                yield Message(uid, flags, date, self._body(span))
             else:
                 yield _gone(uid)
 
@@ -115,7 +118,7 @@ class MboxBox:
         for uid in uids:
             span = names.get(uid)
             try:
-                yield Head(uid, self._header(span)[0], self._date(span)) if span else _gone(uid)
+                yield Head(uid, date=self._date(span), header=self._header(span)[0]) if span else _gone(uid)
             except FileError as err:
                 yield self._failure(uid, err)
 
@@ -167,9 +170,18 @@ class MboxBox:
             yield from delivery.carry(batch, self, to, keep=True)
 
     def move(self, uids: Sequence[Uid], to: Box) -> Iterator[Appended | Failure]:
-        """Both are locked: nobody can change a message after it was copied, and before it is removed."""
-        for batch in delivery.batches(uids):
-            yield from delivery.carry(batch, self, to, keep=False)
+        """Both are locked: nobody can change a message after it was copied, and before it is removed.
+
+        All that arrived is removed together: that rewrites the file.
+        """
+        copied: list[Appended | Failure] = []
+        try:
+            for answer in self.copy(uids, to):
+                copied.append(answer)
+        except (BoxError, OSError):
+            yield from delivery.removed(self, copied)
+            raise
+        yield from delivery.removed(self, copied)
 
     # ---- what is there -----------------------------------------------------------------------------------------------
 
@@ -185,6 +197,10 @@ class MboxBox:
     def _is_read(self, state: State, *, lasting: bool = False) -> None:
         """`_contents` is that of this state; not before, or an error would leave it wrong about where messages lie."""
         self._state, self._inode, self._lasting = state, state.inode, lasting
+
+    def _let_go(self) -> None:
+        for data in self._opened:
+            data.close()
 
     def _data(self, size: int) -> Source:
         if not size:
@@ -297,7 +313,8 @@ class MboxBox:
         _keep_news(self._lock.fd, before)
         if self._fsync:
             os.fsync(self._lock.fd)
-        self._contents.data = self._data(before.st_size)  # what was kept of the old one is no longer true
+        for data in self._opened:
+            data.forget()
         self._is_read(State.of(self._lock.fd))
 
     def _rewritten(self, edits: Sequence[Edit]) -> None:
@@ -336,7 +353,7 @@ class MboxBox:
                 os.unlink(temporary)
             raise
         if self._fsync:
-            sync_directory(os.path.dirname(self._lock.path))
+            directories.sync(os.path.dirname(self._lock.path))
 
     def _repair(self) -> None:
         """Put an end to what a killed run left."""

@@ -13,8 +13,7 @@ from typing import NamedTuple
 from ..digest import blake2b
 from ..model import Uid
 from . import mboxtext as text
-from .files import to_wire
-from .mboxtext import LONGEST_LINE, Source, Span, header_end, pieces, plain
+from .mboxtext import LONGEST_LINE, Source, Span, header_end, pieces
 
 BLOCK = 256 * 1024
 LEAD = 4096  # of a message, read at once: nearly all headers end in there
@@ -43,22 +42,6 @@ class _Names:
     alike: dict[str, list[Span]] = field(default_factory=dict)  # by key; empty while all keys differ
     mixed: set[str] = field(default_factory=set)  # keys of messages whose content differs
     count: Counter[str] = field(default_factory=Counter)  # of equal messages
-
-
-@dataclass(frozen=True, slots=True)
-class MboxBody:
-    """A message in its file: gone when the box is closed."""
-
-    data: Source
-    span: Span
-    crlf: bool
-
-    def size(self, *, wire: bool) -> int:
-        return sum(map(len, self.chunks(wire=wire)))
-
-    def chunks(self, *, wire: bool) -> Iterator[bytes]:
-        chunks = plain(self.data, self.span, self.crlf)
-        return to_wire(chunks) if wire else chunks
 
 
 class Contents:

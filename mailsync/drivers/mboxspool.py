@@ -10,8 +10,9 @@ import stat
 from contextlib import suppress
 from typing import NamedTuple, Self
 
+from .. import directories
 from ..digest import blake2b
-from .files import FileError, sync_directory, write_all
+from .files import FileError, write_all
 from .mboxtext import LONGEST_LINE, is_postmark
 
 _HEADER = "mailsync-append %020d %020d %020d %s\n"  # where the mbox ended, its inode, bytes to come, a hash of its end
@@ -77,7 +78,7 @@ class Spool:
         with suppress(OSError):
             os.unlink(self._path)
             if self._committed and self._fsync:
-                sync_directory(os.path.dirname(self._path))
+                directories.sync(os.path.dirname(self._path))
 
     def write(self, data: bytes) -> None:
         """An error may come later, from `cut` or `commit`."""
@@ -103,7 +104,7 @@ class Spool:
             os.pwrite(self._fd, header.encode(), 0)
             if self._fsync:
                 os.fsync(self._fd)
-                sync_directory(os.path.dirname(self._path))
+                directories.sync(os.path.dirname(self._path))
             os.lseek(self._mbox, self._old, os.SEEK_SET)
             for at in range(0, self.size, _BLOCK):
                 write_all(self._mbox, os.pread(self._fd, min(_BLOCK, self.size - at), _HEADER_SIZE + at))

@@ -6,11 +6,13 @@ Knows nothing of other mailboxes: `local` finds and names them.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import ClassVar
 
+from .. import directories, stopping
 from ..errors import BoxError
 from ..model import HIDDEN, NONE, SYSTEM, Entry, Failure, Flags, Holds, Identify, Listing, Mailbox, MessageId, Uid
 from ..unchanged import State, deep_state, state
@@ -106,10 +108,10 @@ class Mh:
     def create(self) -> None:
         """Made with an empty file for sequences, which is what it is recognised by. BoxError if it cannot be made."""
         try:
-            files.make_directories(self.path, fsync=self.fsync)
+            directories.make(self.path, fsync=self.fsync)
             os.close(os.open(self.sequences_file or self.at(SEQUENCES), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             if self.fsync:
-                files.sync_directory(self.path)
+                directories.sync(self.path)
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot be created: {files.why(err)}") from err
 
@@ -130,7 +132,7 @@ class Mh:
             with suppress(OSError):  # other mailboxes lie in it
                 os.rmdir(self.path)
             if self.fsync:
-                files.sync_directory(os.path.dirname(os.path.abspath(self.path)))
+                directories.sync(os.path.dirname(os.path.abspath(self.path)))
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot be deleted: {files.why(err)}") from err
 
@@ -144,12 +146,9 @@ class Mh:
         except OSError as err:
             raise BoxError(f"{self.mailbox}: cannot be listed: {files.why(err)}") from err
 
-    def places(self) -> dict[int, str]:
-        """The file of each number. BoxError as above: a message that gets another number may be met under neither."""
-        try:
-            return dict(sorted(files.steadily(self.path, self._scan_files).items()))
-        except OSError as err:
-            raise BoxError(f"{self.mailbox}: cannot be listed: {files.why(err)}") from err
+    def places(self, sleep: files.Sleep = time.sleep) -> dict[int, str]:
+        """The file of each number. OSError if not all can be had: one that gets another may be met under neither."""
+        return dict(sorted(files.steadily(self.path, self._scan_files, sleep).items()))
 
     def inodes(self) -> dict[int, list[int]]:
         """The numbers of each inode, as they are at one moment; quick, and to be looked at again. OSError."""
@@ -189,7 +188,10 @@ class Mh:
     def _looked_at(self) -> tuple[dict[int, Uid], dict[int, Flags]]:
         """Uids and flags by number."""
         with self.unchanging() as sequences:
-            found = self.places()
+            try:
+                found = self.places(stopping.sleep)
+            except OSError as err:
+                raise BoxError(f"{self.mailbox}: cannot be listed: {files.why(err)}") from err
         names: dict[int, Uid] = {}
         used: set[str] = set()
         for number, file in found.items():

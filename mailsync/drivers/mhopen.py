@@ -93,7 +93,7 @@ class OpenMh:
             found: dict[Uid, int | Failure] = {}
 
             def changed(batch: Sequence[FlagChange] = batch, found: dict[Uid, int | Failure] = found) -> Edits:
-                found.update((change.uid, self._still(change.uid)) for change in batch)
+                found.update(self._still([change.uid for change in batch]))
                 there = [(number, change) for change in batch if isinstance(number := found[change.uid], int)]
                 return [SequenceChange(number, change.add, change.remove) for number, change in there], ()
 
@@ -113,12 +113,11 @@ class OpenMh:
                 # Before its flags: without them a message would look as if the user had changed them, and wanted it.
                 # If that fails, the numbers that stay do no harm: what is appended under one of them clears it first.
                 gone = []
+                found = self._still(batch)
                 for uid in batch:
-                    number = self._still(uid)
-                    answer = number if isinstance(number, Failure) else self._unlink(uid, number)
-                    answers.append(answer)
-                    if isinstance(number, int) and not isinstance(answer, Failure):
-                        gone.append(number)
+                    number = one if isinstance(one := found[uid], Failure) else self._unlink(uid)
+                    answers.append(number if isinstance(number, Failure) else uid)
+                    gone += [] if isinstance(number, Failure) else [number]
                 return [], gone
 
             failed = self._tried(removed)
@@ -155,8 +154,7 @@ class OpenMh:
         holds = to.holds
         answers: dict[Uid, Appended | Failure | None] = {}
         coming = []
-        for uid in uids:
-            number = self._still(uid)
+        for uid, number in self._still(uids).items():
             if isinstance(number, Failure):
                 answers[uid] = number
             else:
@@ -172,21 +170,37 @@ class OpenMh:
 
     def _number(self, uid: Uid) -> int:
         """The number that it has now. FileNotFoundError if it is gone."""
-        if number := self._found(uid):
-            return number
+        for _ in self._looks():
+            if number := self._found(uid):
+                return number
+        raise _gone()
+
+    def _still(self, uids: Sequence[Uid]) -> dict[Uid, int | Failure]:
+        """As `_number`, in their order. The directory is read once for all, and not for each."""
+        found: dict[Uid, int | Failure] = {}
+        missed: OSError = _gone()
+        try:
+            for _ in self._looks():
+                found |= {uid: one for uid in uids if uid not in found and (one := self._tried_to_find(uid))}
+                if len(found) == len(set(uids)):
+                    break
+        except OSError as err:
+            missed = err
+        return {uid: found.get(uid) or files.failure(uid, missed) for uid in uids}
+
+    def _looks(self) -> Iterator[None]:
+        """Know the numbers better at each step: those that were, of the directory, of each file. OSError."""
+        yield
         now = state(self._box.path)
         if now != self._directory or not lasting(now):
             self._directory, self._numbers = now, self._box.inodes()
-            if number := self._found(uid):
-                return number
+            yield
             if not self._tells_inodes():
                 places = self._box.places()
                 self._numbers = {}
                 for number, file in places.items():
                     self._numbers.setdefault(_inode(file), []).append(number)
-                if number := self._found(uid):
-                    return number
-        raise FileNotFoundError(errno.ENOENT, "no longer there", uid)
+                yield
 
     def _found(self, uid: Uid) -> int | None:
         """By what is known; looked at."""
@@ -207,16 +221,16 @@ class OpenMh:
         except FileNotFoundError:
             return False
 
-    def _still(self, uid: Uid) -> int | Failure:
+    def _tried_to_find(self, uid: Uid) -> int | Failure | None:
         try:
-            return self._number(uid)
+            return self._found(uid)
         except OSError as err:
             return files.failure(uid, err)
 
     def _flags(self, uids: Sequence[Uid]) -> dict[Uid, Flags]:
         """Of those that are there."""
         with self._box.unchanging() as sequences:
-            numbers = {uid: number for uid in uids if isinstance(number := self._still(uid), int)}
+            numbers = {uid: number for uid, number in self._still(uids).items() if isinstance(number, int)}
         flags = flags_by_number(sequences, sorted(set(numbers.values())))
         return {uid: flags[number] for uid, number in numbers.items()}
 
@@ -227,12 +241,14 @@ class OpenMh:
             raise _another()
         return fd, stat
 
-    def _unlink(self, uid: Uid, number: int) -> Uid | Failure:
+    def _unlink(self, uid: Uid) -> int | Failure:
+        """The number that it had until then."""
         try:
+            number = self._number(uid)
             os.unlink(self._box.at(str(number)))
         except OSError as err:
             return files.failure(uid, err)
-        return uid
+        return number
 
     def _edit(self, edits: Callable[[], Edits]) -> None:
         """Change the sequences as `edits` says, which is asked while no program of MH gives messages other numbers.
@@ -359,6 +375,10 @@ def _inode(file: str) -> int:
 
 def _same(edits: Edits) -> Edits:
     return edits
+
+
+def _gone() -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, "no longer there")
 
 
 def _another() -> FileNotFoundError:

@@ -9,10 +9,11 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
-from .. import stopping
+from .. import directories, stopping
 from . import dotlocks
-from .files import FileError, open_small, read_rest, remove, sync_directory, write_all
+from .files import FileError, open_small, read_rest, remove, write_all
 
 LOCK_WAIT = 10.0  # seconds
 LOCK_STALE = 120.0  # seconds; Dovecot's limit for its small files
@@ -26,7 +27,8 @@ def rewrite(path: str, edit: Callable[[bytes], bytes], *, fsync: bool, wait: flo
     """
     path = os.path.realpath(path)
     until = time.monotonic() + wait
-    with _dotlock(f"{path}.lock", until), _record_lock(path, lambda: _opened(path), fcntl.LOCK_EX, until) as held:
+    opened = partial(directories.regular, path, os.O_RDWR)
+    with _dotlock(f"{path}.lock", until), _record_lock(path, opened, fcntl.LOCK_EX, until) as held:
         old = b"" if held is None else read_rest(held)
         new = edit(old)
         if new != old:
@@ -55,14 +57,6 @@ def _has_name(fd: int, path: str) -> bool:
         return False
 
 
-def _opened(path: str) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise FileError(errno.EINVAL, "not a regular file", path)
-    return fd
-
-
 def _replace(path: str, new: bytes, mode: int | None, fsync: bool) -> None:
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.mailsync-new")
@@ -82,7 +76,7 @@ def _replace(path: str, new: bytes, mode: int | None, fsync: bool) -> None:
     finally:
         os.close(fd)
     if fsync:
-        sync_directory(directory)
+        directories.sync(directory)
 
 
 @contextmanager

@@ -76,9 +76,11 @@ def _check_own(key: str) -> None:
     with suppress(OSError):  # told by who reads it
         found = os.stat(key)
         if found.st_uid == os.geteuid() and found.st_mode & 0o066:
+            import shlex  # only needed for an error
+
             raise CertificateError(
                 f"{key}: others can read or write this private key (mode {stat.S_IMODE(found.st_mode):04o})",
-                f"Run: chmod 600 {key}",
+                f"Run: chmod 600 {shlex.quote(key)}",
             )
 
 
