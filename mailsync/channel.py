@@ -245,11 +245,12 @@ class Run:
     def _remove_late(self, one: Attempts) -> None:
         """What came twice after all, because it was sent again. If the connection breaks now, it is left."""
         boxname = one.plan.boxname
-        ours = {outcome.uid for outcome in one.outcomes if isinstance(outcome, Done) and outcome.uid is not None}
         for side in Side:
             keys = {key for to, key in one.twice if to is side}
             if not keys:
                 continue
+            done = (outcome for outcome in one.outcomes if isinstance(outcome, Done) and outcome.step.on is side)
+            ours = {outcome.uid for outcome in done if outcome.uid is not None}
             try:
                 found = late.surplus(self._stores, boxname, side, keys, ours, self._identify)
                 plan = late.plan_of(one.plan, found, one.plan.sides[side])

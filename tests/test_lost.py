@@ -374,6 +374,24 @@ def test_what_a_server_does_late_is_not_there_twice(after: int, rule: Duplicates
     assert any(late)
 
 
+def test_of_two_the_copy_stays_that_the_store_has_told_of() -> None:
+    """Which one that is was mixed up with a uid of the other side: memory and record stood for the deleted one."""
+    late: list[Uid | None] = []
+    for n in range(20):
+        world = far()
+        world.deliver(Side.A, "x", Mail("one", "one"))
+        for name in ("p", "q", "r"):
+            world.deliver(Side.B, "x", Mail(name, name))
+        world.line.at, world.line.late = frozenset({n}), 1
+        report = world.sync()
+
+        outcomes = report.results[0].outcomes
+        told = {o.uid for o in outcomes if isinstance(o, Done) and isinstance(o.step, Copy) and o.step.to is Side.B}
+        assert told - {None} <= world.messages(Side.B, "x").keys()
+        late += told & {Uid("5")}  # the late one is 4, as the last one of the other side
+    assert late
+
+
 def check_break_points(scenario: Scenario, sync: Callable[[LostLaws, int], None]) -> None:
     for n in count():
         laws = LostLaws()
