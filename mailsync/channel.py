@@ -192,12 +192,13 @@ class Run:
 
     def _apply(self, planner: Planner) -> None:
         apply = Apply(self.plan, self._stores, self._identify, self._removals, foresees=not self._report.details)
+        servers = [side for side in Side if self._stores[side].config.server]
         waiting: list[Attempts] = []
         apply.renames()
         for box in self.plan.boxes:
             self._results[box.boxname] = None
         for box in self.plan.boxes:
-            one = Attempts(box, self._heads(box, renamed=True))
+            one = Attempts(box, self._heads(box, renamed=True), servers)
             self._remembering.begin(box)
             self._carry_through(one, apply.box(box), planner, apply)
             if apply.is_finished(one.plan) and not one.twice:
