@@ -183,11 +183,11 @@ def _end(process: subprocess.Popen[bytes], *, alone: bool = False) -> None:
 
 
 def _signal(process: subprocess.Popen[bytes], signum: int, alone: bool) -> bool:
-    """False if nobody is there to get it."""
-    if alone:
-        process.send_signal(signum)
-        return process.returncode is None
+    """False if nobody is there to get it from us: a command such as sudo is another user's."""
     try:
+        if alone:
+            process.send_signal(signum)
+            return process.returncode is None
         os.killpg(process.pid, signum)
     except (ProcessLookupError, PermissionError):
         return False
