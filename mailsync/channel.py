@@ -156,6 +156,7 @@ class Run:
     def simulate(self) -> None:
         """Tell the plan as if each step had come true."""
         for box in self.plan.boxes:
+            stopping.check()
             outcomes: list[Outcome] = [BoxDone(box.boxname, box.rename.on, "rename")] if box.rename else []
             outcomes += [BoxDone(box.boxname, side, "create") for side in box.create]
             outcomes += [Done(change, step) for change in box.changes for step in change.steps]
@@ -328,10 +329,10 @@ class Run:
         if self._remembering.changed:
             remembering, msinfo = self._remembering, self._msinfo
             remembering.memory = msinfo.save(remembering.memory, self._clock(), remembering.touched)
+            remembering.changed = False
             self._report.debug(f"msinfo {msinfo.mailbox}: saved")
             if msinfo.folded:
                 self._report.note(f"msinfo {msinfo.mailbox}: another run saved meanwhile; both are kept")
-            remembering.changed = False
         self._saved_at, self._steps_since = self._clock(), 0
 
     # ---- telling -----------------------------------------------------------------------------------------------------
