@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from .apply import Care
@@ -22,12 +22,14 @@ There = Mapping[Side, Container[Uid]]
 class Attempts:
     """A box, its plan as it is now, and what came of it so far."""
 
-    def __init__(self, plan: BoxPlan, heads: Heads) -> None:
+    def __init__(self, plan: BoxPlan, heads: Heads, servers: Collection[Side]) -> None:
+        """`servers`: the sides that may do late what they were told."""
         self.plan = plan
         self.heads = dict(heads)
         self.outcomes: list[Outcome] = []
         self.care = Care()
-        self.twice: set[Again] = set()  # copies that may have been sent before, and were sent again
+        self.twice: set[Again] = set()  # copies to servers that may have been sent before, and were sent again
+        self._servers = servers
         self._before = 0  # so many outcomes belong to plans before this one
         self._losses = 0
         self._duplicates: list[Delete] = []  # likewise
@@ -44,7 +46,8 @@ class Attempts:
         plan = bounded(plan, self.plan)
         told = self.outcomes[self._before :]
         told += list(unheard(self.plan, told, plan, there))
-        self.twice |= sent_again({mark(step) for step in self.plan.steps()} - _marks(told), plan)
+        unanswered = {mark(step) for step in self.plan.steps() if step.on in self._servers} - _marks(told)
+        self.twice |= sent_again(unanswered, plan)
         self._learn(at, progress=any(isinstance(outcome, Done) for outcome in told))
         again = {mark(step) for step in plan.steps()}
         self.outcomes = [

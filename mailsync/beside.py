@@ -39,7 +39,7 @@ class Aside(Generic[T]):
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(stopping.along(self._stop))
+        self._stack.enter_context(stopping.along(self._stop.now))
         return self
 
     def __exit__(self, *exc: object) -> None:

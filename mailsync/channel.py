@@ -156,6 +156,7 @@ class Run:
     def simulate(self) -> None:
         """Tell the plan as if each step had come true."""
         for box in self.plan.boxes:
+            stopping.check()
             outcomes: list[Outcome] = [BoxDone(box.boxname, box.rename.on, "rename")] if box.rename else []
             outcomes += [BoxDone(box.boxname, side, "create") for side in box.create]
             outcomes += [Done(change, step) for change in box.changes for step in change.steps]
@@ -192,12 +193,13 @@ class Run:
 
     def _apply(self, planner: Planner) -> None:
         apply = Apply(self.plan, self._stores, self._identify, self._removals, foresees=not self._report.details)
+        servers = [side for side in Side if self._stores[side].config.server]
         waiting: list[Attempts] = []
         apply.renames()
         for box in self.plan.boxes:
             self._results[box.boxname] = None
         for box in self.plan.boxes:
-            one = Attempts(box, self._heads(box, renamed=True))
+            one = Attempts(box, self._heads(box, renamed=True), servers)
             self._remembering.begin(box)
             self._carry_through(one, apply.box(box), planner, apply)
             if apply.is_finished(one.plan) and not one.twice:
@@ -245,11 +247,12 @@ class Run:
     def _remove_late(self, one: Attempts) -> None:
         """What came twice after all, because it was sent again. If the connection breaks now, it is left."""
         boxname = one.plan.boxname
-        ours = {outcome.uid for outcome in one.outcomes if isinstance(outcome, Done) and outcome.uid is not None}
         for side in Side:
             keys = {key for to, key in one.twice if to is side}
             if not keys:
                 continue
+            done = (outcome for outcome in one.outcomes if isinstance(outcome, Done) and outcome.step.on is side)
+            ours = {outcome.uid for outcome in done if outcome.uid is not None}
             try:
                 found = late.surplus(self._stores, boxname, side, keys, ours, self._identify)
                 plan = late.plan_of(one.plan, found, one.plan.sides[side])
@@ -326,10 +329,10 @@ class Run:
         if self._remembering.changed:
             remembering, msinfo = self._remembering, self._msinfo
             remembering.memory = msinfo.save(remembering.memory, self._clock(), remembering.touched)
+            remembering.changed = False
             self._report.debug(f"msinfo {msinfo.mailbox}: saved")
             if msinfo.folded:
                 self._report.note(f"msinfo {msinfo.mailbox}: another run saved meanwhile; both are kept")
-            remembering.changed = False
         self._saved_at, self._steps_since = self._clock(), 0
 
     # ---- telling -----------------------------------------------------------------------------------------------------

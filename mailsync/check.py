@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from . import guard, inspection, look
+from . import guard, inspection, look, stopping
 from .differ import Case
 from .drivers.contract import Box, Inspects, Wanted
 from .drivers.memory import header_of
@@ -84,6 +84,7 @@ class Check:
 
     def _tell(self, found: Iterable[Finding]) -> None:
         for finding in found:
+            stopping.check()
             self._found += 1
             heads: Heads = {}
             if finding.boxname is not None:

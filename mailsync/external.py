@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Protocol
 
 from . import stopping
 
@@ -74,11 +74,7 @@ def run_apart(command: str, stdin: IO[bytes], environ: Mapping[str, str], patien
         except (OSError, ValueError) as error:
             return Ended(why_not_run(error))
         said = _Said(err)
-        _hear(process, (_Said(out), said), time.monotonic() + patience)
-        code = process.returncode
-        if code is None:
-            return Ended(too_long(patience), said.last())
-        return Ended(how_it_ended(code) if code else "", said.last())
+        return Ended(_finished(process, (_Said(out), said), patience), said.last())
 
 
 def output(command: str, terminal: str, patience: float) -> tuple[str, bytes]:
@@ -102,10 +98,18 @@ def output(command: str, terminal: str, patience: float) -> tuple[str, bytes]:
                 stack.callback(_end, process, alone=bool(terminal))
         except (OSError, ValueError) as error:
             return why_not_run(error), b""
-        _hear(process, (printed,), time.monotonic() + patience)
+        failed = _finished(process, (printed,), patience)
         stopping.check()  # Ctrl-C has ended it, too
-        code = process.returncode
-        return (too_long(patience) if code is None else how_it_ended(code) if code else ""), bytes(printed.data)
+        return failed, bytes(printed.data)
+
+
+class _Stream(Protocol):
+    """One of those on which a command says something."""
+
+    stream: IO[bytes]
+
+    def hear(self) -> bool:
+        """Take all that can be read now. False at the end of the stream."""
 
 
 class _Printed:
@@ -117,7 +121,6 @@ class _Printed:
         os.set_blocking(stream.fileno(), False)
 
     def hear(self) -> bool:
-        """As `_Said`."""
         data = self.stream.read(WHOLE_PIPE)
         self.data += data or b""
         return data != b"" and len(self.data) < WHOLE_PIPE
@@ -132,7 +135,6 @@ class _Said:
         os.set_blocking(stream.fileno(), False)
 
     def hear(self) -> bool:
-        """Show all that can be read now. False at the end of the stream."""
         data = self.stream.read(WHOLE_PIPE)
         if data:
             self._end = (self._end + data)[-4 * LONGEST_LINE :]
@@ -146,7 +148,14 @@ class _Said:
         return lines[-1].decode("utf-8", "surrogateescape")[:LONGEST_LINE]
 
 
-def _hear(process: subprocess.Popen[bytes], said: Sequence[_Said | _Printed], until: float) -> None:
+def _finished(process: subprocess.Popen[bytes], said: Sequence[_Stream], patience: float) -> str:
+    """How it failed; empty if it ended well."""
+    _hear(process, said, time.monotonic() + patience)
+    code = process.returncode
+    return too_long(patience) if code is None else how_it_ended(code) if code else ""
+
+
+def _hear(process: subprocess.Popen[bytes], said: Sequence[_Stream], until: float) -> None:
     """Returns when the process has ended, whoever else may have its streams, or when time is up."""
     with selectors.DefaultSelector() as streams:
         for one in said:
@@ -183,11 +192,11 @@ def _end(process: subprocess.Popen[bytes], *, alone: bool = False) -> None:
 
 
 def _signal(process: subprocess.Popen[bytes], signum: int, alone: bool) -> bool:
-    """False if nobody is there to get it."""
-    if alone:
-        process.send_signal(signum)
-        return process.returncode is None
+    """False if nobody is there to get it from us: a command such as sudo is another user's."""
     try:
+        if alone:
+            process.send_signal(signum)
+            return process.returncode is None
         os.killpg(process.pid, signum)
     except (ProcessLookupError, PermissionError):
         return False

@@ -8,6 +8,7 @@ be something else: an id that stood for several messages, messages that differ, 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from . import look
 from .errors import BoxError
@@ -54,7 +55,7 @@ def surplus(
 
 def plan_of(box: BoxPlan, deletions: Sequence[Delete], policy: SidePolicy) -> BoxPlan:
     """To remove them, and nothing else; of a store that deletes nothing: nothing."""
-    marked = [Delete(one.on, one.entry, one.why, one.stays, policy.marks) for one in deletions]
+    marked = [replace(one, marks=policy.marks) for one in deletions]
     changes = tuple(Change(key(one.entry.id), (), (one,)) for one in marked) if may_delete(policy) else ()
     return BoxPlan(box.boxname, changes, 0, box.holds, box.sides, {}, {})
 

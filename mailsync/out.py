@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .stopping import waiting
+from .stopping import Stopped, writing
 
 TYPE_CHECKING = False  # as in cli
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Out:
         if self.stream is None:
             return
         try:
-            with waiting():  # for who reads
+            with writing():
                 try:
                     self.stream.write(text)
                 except UnicodeEncodeError:  # what the user's locale cannot show
@@ -35,11 +35,18 @@ class Out:
                         text.encode(self.stream.encoding, "backslashreplace").decode(self.stream.encoding)
                     )
                 self.stream.flush()
+        except Stopped:  # nobody reads any more
+            self._silence()
+            raise
         except OSError as err:
             if not isinstance(err, BrokenPipeError):
                 self.lost = err
-            # The interpreter flushes once more at exit: let that go nowhere, too.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            self._silence()
+
+    def _silence(self) -> None:
+        """For good: the interpreter flushes once more at exit."""
+        assert self.stream
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
     @property
     def is_terminal(self) -> bool:

@@ -71,15 +71,15 @@ class Record(Database):
         side: Side,
         validity: str | None,
         uids: Iterable[Uid],
-        identity: str | None = None,
-        mailbox: Mailbox | None = None,
+        identity: str | None,
+        mailbox: Mailbox,
     ) -> None:
         """The uids of the messages that are remembered now. Kept only if `save` follows."""
         now_there = set(map(raw, uids))
         digest = blake2b(b"\0".join(sorted(now_there)), digest_size=16).hexdigest()
         where = (raw(boxname), side.value)
         self._noted.add(where)
-        now = (validity, digest, identity, None if mailbox is None else raw(mailbox))
+        now = (validity, digest, identity, raw(mailbox))
         if self.row("SELECT validity, uids, identity, mailbox FROM box WHERE name=? AND side=?", *where) == now:
             return
         with self.doubted() as db:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
-from types import FrameType
 
 from . import stopping
 from .chains import Uses, chains
@@ -62,7 +61,8 @@ class Several:
         for links in self._chains:
             self._report.debug(f"one after the other: {', '.join(self._jobs[link].name for link in links)}")
         self._reports = self._turns.reports()
-        with stopping.signals(self._signalled, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with stopping.along(self._stop):
+            stopping.check()
             fault = self._hear()
         self._turns.close()
         for stop in self._stops:
@@ -108,13 +108,8 @@ class Several:
         thread.join()
         self._threads.remove(thread)
 
-    def _signalled(self, signum: int, frame: FrameType | None) -> None:
-        """At once: what the channels say may come faster than it can be told."""
-        self._stop(signum)
-        if stopping.waits():
-            raise Stopped(signum)  # nobody waits for an answer any more
-
     def _stop(self, signum: int) -> None:
+        """At once: what the channels say may come faster than it can be told."""
         self._signum = self._signum or signum
         self._turns.hush()
         for stop in self._stops:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import socket
     from typing import IO
 
-MOST = 2  # signals
+OBEYED = 2  # signals; the next one kills
 
 _stops: dict[int, Stop] = {}  # by thread
 
@@ -40,9 +40,9 @@ class Stop:
     def __init__(self) -> None:
         self._signum = 0
         self._came = 0
-        self.waits = False  # for what no bell wakes
+        self.waits = 0  # so many signals end what no bell wakes; 0: nothing waits
         self._lock = RLock()
-        self._others: list[Stop] = []  # are told, too
+        self._others: list[Callable[[int], None]] = []  # are told, too
         self.bell, self._rope = os.pipe()  # what is waiting wakes up
         os.set_blocking(self.bell, False)
 
@@ -54,26 +54,26 @@ class Stop:
             self._signum = signum
             others = list(self._others)
         for other in others:
-            other.now(signum)
+            other(signum)
 
     def interrupt(self, signum: int, frame: FrameType | None = None) -> None:
-        """From a signal handler in its own thread. A second signal ends what the first one still waits for.
+        """The handler of signals, in its own thread. The first or second one ends what no bell wakes.
 
         A third one finds us where nothing waits and nobody looks, and kills.
         """
         self._came += 1
-        if self._came > MOST:
+        if self._came > OBEYED:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
         self.now(signum)
-        if self.waits:
+        if 0 < self.waits <= self._came:
             self.check()
 
-    def follow(self, other: Stop) -> None:
+    def follow(self, other: Callable[[int], None]) -> None:
         with self._lock:
             self._others.append(other)
 
-    def leave(self, other: Stop) -> None:
+    def leave(self, other: Callable[[int], None]) -> None:
         with self._lock:
             self._others.remove(other)
 
@@ -144,8 +144,8 @@ def stopped_by(stop: Stop) -> Iterator[None]:
 
 
 @contextmanager
-def along(other: Stop) -> Iterator[None]:
-    """Who stops this thread stops that one, too."""
+def along(other: Callable[[int], None]) -> Iterator[None]:
+    """What stops this thread is told to another, too."""
     stop = _stops.get(get_ident())
     if stop is None:
         yield
@@ -160,22 +160,29 @@ def along(other: Stop) -> Iterator[None]:
 @contextmanager
 def waiting() -> Iterator[None]:
     """For what no bell wakes, such as who types an answer: in the main thread a signal ends it at once."""
+    with _ended_by(1):
+        check()
+        yield
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """For who reads what we tell: only a second signal ends it, so that what was done is told and remembered first."""
+    with _ended_by(2):
+        yield
+
+
+@contextmanager
+def _ended_by(signals: int) -> Iterator[None]:
     stop = _stops.get(get_ident())
     if stop is None:
         yield
         return
-    before, stop.waits = stop.waits, True
+    before, stop.waits = stop.waits, signals
     try:
-        stop.check()
         yield
     finally:
         stop.waits = before
-
-
-def waits() -> bool:
-    """Whether this thread is in such a wait."""
-    stop = _stops.get(get_ident())
-    return stop is not None and stop.waits
 
 
 def check() -> None:

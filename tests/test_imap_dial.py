@@ -11,6 +11,7 @@ import ipaddress
 import os
 import re
 import shlex
+import signal
 import socket
 import ssl
 import subprocess
@@ -23,12 +24,14 @@ from typing import Any
 
 import pytest
 
+from mailsync import stopping
 from mailsync.drivers.imap.account import Account, Tell
 from mailsync.drivers.imap.dial import Busy, Client, dial, is_loopback
 from mailsync.drivers.imap.handed import own_name
 from mailsync.drivers.imap.tls import server_name
 from mailsync.errors import CertificateError, LoginError, MailsyncError, StoreError
 from mailsync.spec import Remote, parse
+from mailsync.stopping import Stop, Stopped
 
 from .servers import Login, server
 from .servers.dovecot import token
@@ -614,6 +617,29 @@ def test_port_where_nobody_listens_is_told() -> None:
 def test_host_that_does_not_exist_is_told(host: str) -> None:
     with pytest.raises(StoreError, match=host):
         dial(account(143, host=host), Known())
+
+
+def test_silent_nameserver_is_waited_for_no_longer_than_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(60))
+    with pytest.raises(StoreError, match=r"the name of the host is not found: no answer for 0\.1 seconds"):
+        dial(account(143, host="slow", timeout=0.1), Known())
+    over.set()
+
+
+def test_signal_ends_the_wait_for_a_nameserver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has no handler run before the system's own function returns: after half a minute, perhaps."""
+    over, stop = threading.Event(), Stop()
+
+    def ask(*_: object, **__: object) -> None:
+        stop.now(signal.SIGINT)
+        over.wait(60)
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    with stopping.stopped_by(stop), pytest.raises(Stopped):
+        dial(account(143, host="slow"), Known())
+    over.set()
+    stop.close()
 
 
 def test_all_addresses_of_a_host_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mailsync.model import Boxname, Side, Uid
+from mailsync.model import Boxname, Mailbox, Side, Uid
 from mailsync.record import Record
 
 A, B = Boxname("a"), Boxname("b")
@@ -16,7 +16,7 @@ def saved(path: Path, loaded: str, msinfo: str, *boxes: Boxname) -> None:
     with Record(path, loaded) as cache:
         for box in boxes:
             for side in Side:
-                cache.note(box, side, "1", [Uid("7")])
+                cache.note(box, side, "1", [Uid("7")], None, Mailbox(box))
         cache.save(msinfo, [A, B])
 
 

@@ -190,6 +190,27 @@ def test_command_that_fails_tells_how_and_not_what_it_printed(home: Path, comman
     assert "hunter2" not in f"{caught.value!r} {caught.value.hint}"
 
 
+def test_command_of_another_user_that_does_not_end_is_told_as_any_other(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sudo` on a terminal: that it could not be signalled was told as a bug of mailsync."""
+
+    def refuse(pid: int, signum: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    os.mkfifo(home / "end")
+    ours, theirs = pty.openpty()
+    monkeypatch.setattr(secrets, "TERMINAL", os.ttyname(theirs))
+    monkeypatch.setattr(os, "kill", refuse)
+    monkeypatch.setattr("mailsync.external.GRACE", 0.1)
+    found = refusal(login(home, passwd_cmd="cat end", patience=0.2))
+    (home / "end").write_text("")
+    os.close(theirs)
+    os.close(ours)
+
+    assert "passwd_cmd of store work did not end within 0.2 seconds" == found
+
+
 def test_what_a_command_says_on_stderr_is_shown(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     login(home, passwd_cmd="echo touch your key >&2; echo p").password()
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
@@ -27,7 +26,9 @@ from mailsync.drivers import delivery
 from mailsync.drivers.imap.account import Account
 from mailsync.drivers.imap.dial import dial
 from mailsync.opening import Opener
+from mailsync.out import Out
 from mailsync.report.classic import Classic
+from mailsync.report.progress import NoProgress
 from mailsync.runner import Runner, Target
 from mailsync.secrets import Vault
 from mailsync.several import Several
@@ -580,21 +581,21 @@ def test_channel_that_has_not_begun_is_told_so(home: Path, servers: list[FakeSer
 def test_local_channels_are_stopped_between_two_messages(mails: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing there waits for anybody. All that is copied is remembered, also what came with the tenth in one go."""
     maildir(mails / "md/many", *(message(f"m{n}") for n in range(50)))
-    steps, passed_on, signalled = count(1), threading.Event(), Several._signalled
+    steps, passed_on, stop = count(1), threading.Event(), Several._stop
 
     def ctrl_c_at_the_tenth(*_: object) -> None:
         if next(steps) == 10:
             os.kill(os.getpid(), signal.SIGINT)
             passed_on.wait(BOUND)
 
-    def passing_on(self: Several, signum: int, frame: FrameType | None) -> None:
-        signalled(self, signum, frame)
+    def passing_on(self: Several, signum: int) -> None:
+        stop(self, signum)
         passed_on.set()
 
     with monkeypatch.context() as patch:
         patch.setattr(delivery, "BATCH", 4)
         patch.setattr(Classic, "step", ctrl_c_at_the_tenth)
-        patch.setattr(Several, "_signalled", passing_on)
+        patch.setattr(Several, "_stop", passing_on)
         ran = run("third", "mail")
 
     assert (130, ["third: stopped", "mail: not begun"]) == (ran.code, summary_of(ran))
@@ -603,6 +604,34 @@ def test_local_channels_are_stopped_between_two_messages(mails: Path, monkeypatc
     assert (copied + 1, copied) == (next(steps), (mails / ".msinfo-third").read_bytes().count(b"\n<"))
     assert [f"third: {53 - copied} copied", "mail: 53 copied"] == summary_of(run("third", "mail"))
     assert 50 == len(ids(mails, "gone/many")["gone/many"]) == len(ids(mails, "old/many")["old/many"])
+
+
+SLEEPY = """\
+import sys, time
+from mailsync import cli
+from mailsync.several import Several
+stop = Several._stop
+def told(self, signum):
+    stop(self, signum)
+    print("told", flush=True)
+Several._stop = told
+Several._run = lambda self, link: (print("up", flush=True), time.sleep(1000))
+sys.exit(cli.main(["third", "mail"]))
+"""
+
+
+def test_third_signal_kills_several_too(mails: Path) -> None:
+    """Where nothing waits and nobody looks. It was obeyed for ever."""
+    process = subprocess.Popen([sys.executable, "-c", SLEEPY], cwd=mails, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    with process:
+        try:
+            for line in ("up", "told", "told"):
+                assert f"{line}\n" == process.stdout.readline()
+                process.send_signal(signal.SIGTERM)
+            assert -signal.SIGTERM == process.wait(BOUND)
+        finally:
+            process.kill()
 
 
 def test_hook_of_one_channel_is_ended_when_all_are_stopped(mails: Path) -> None:
@@ -784,6 +813,29 @@ def test_guards_ask_one_after_the_other_and_name_their_channel(emptied: Path, se
     assert 4 == terminal.code
     assert b"\nc0: 1 copied, 2 deletions held\nc1: 1 copied, 2 deleted\n" in terminal.out
     assert [2, 0] == [len(each.store[b"one"].messages) for each in servers]
+
+
+def test_ctrl_c_just_before_the_answer_is_awaited_deletes_nothing(
+    emptied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the question and the wait for its answer it was not seen."""
+    monkeypatch.setattr("mailsync.out.Out.is_terminal", True)
+    monkeypatch.setattr("mailsync.report.progress.RichProgress", NoProgress)
+    ours, theirs = pty.openpty()
+    write = Out.write
+
+    def then_signal(self: Out, text: str) -> None:
+        write(self, text)
+        if "[y/N]" in text:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Out, "write", then_signal)
+    with open(theirs) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        ran = run("c0", "c1")
+    os.close(ours)
+
+    assert 130 == ran.code
 
 
 def test_ctrl_c_at_the_question_deletes_nothing(emptied: Path, servers: list[FakeServer]) -> None:

@@ -6,13 +6,18 @@ server gets; on a terminal; with stdout and stderr gone.
 
 from __future__ import annotations
 
+import fcntl
+import io
+import itertools
 import os
 import random
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import traceback
 from collections.abc import Callable, Iterable
@@ -24,10 +29,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from mailsync import channel, cli, stopping
+from mailsync.drivers import delivery
 from mailsync.model import Boxname
+from mailsync.out import Out
+from mailsync.plan import Done, Failed
+from mailsync.report.classic import Classic
 
 from . import scenario
-from .mail import Mail, Ran, configure, digests, forget_cache, local, maildir, message, put, read_home, run
+from .mail import Mail, Ran, configure, digests, forget_cache, local, maildir, message, put, read_home, run, within
 from .scenario import on_server
 from .servers import server
 from .servers.proxy import Link, Proxy
@@ -345,6 +354,76 @@ def test_run_goes_on_when_nobody_listens(scene: Scene, shell: str, code: int) ->
     assert not [bug for bug in (*BUGS, "Broken pipe") if bug in done.stderr], done.stderr
     assert scene.wanted == scene.held()
     scene.heals()
+
+
+@SIGNALS
+def test_what_is_told_after_a_signal_is_told() -> None:
+    """With -d the run ended where it told of one of several messages that were stored together."""
+    stop, stream = stopping.Stop(), io.StringIO()
+    with stopping.stopped_by(stop):
+        stop.now(signal.SIGTERM)
+        Out(stream).line("copied")
+        with pytest.raises(stopping.Stopped):
+            stopping.check()
+    stop.close()
+
+    assert "copied\n" == stream.getvalue()
+
+
+@SIGNALS
+def test_run_that_tells_each_step_remembers_what_was_stored_together(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes with the second of four; what writes to the terminal then is no place to stop."""
+    configure(home, CONFIG.format("maildir"))
+    maildir(home / "md/one", *(message(f"m{n}") for n in range(12)))
+    steps, step = itertools.count(1), Classic.step
+
+    def signalled_at_the_second(self: Classic, boxname: Boxname, outcome: Done | Failed) -> None:
+        if next(steps) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(self, boxname, outcome)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery, "BATCH", 4)
+        patch.setattr(Classic, "step", signalled_at_the_second)
+        ran = run("-d", "c")
+    copied = len(digests(home, "o/one", format="maildir")["o/one"])
+
+    assert 143 == ran.code
+    assert 4 == copied == (home / ".m").read_bytes().count(b"\n<")
+
+
+@SIGNALS
+def test_second_signal_ends_what_nobody_reads() -> None:
+    """The first one does not: what was done must be told and remembered. After that nothing waits for it again."""
+    came = threading.Event()
+    pipe, end = os.pipe()
+    room = fcntl.fcntl(end, fcntl.F_GETPIPE_SZ)
+    stop = stopping.Stop()
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        came.set()
+        stop.interrupt(signum, frame)
+
+    def signal_twice() -> None:
+        assert within(60, lambda: struct.pack("i", room) == fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert came.wait(60)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    signalling = threading.Thread(target=signal_twice)
+    with open(end, "w") as stream, stopping.stopped_by(stop):
+        out = Out(stream)
+        with stopping.signals(handler, signal.SIGUSR1, signal.SIGUSR2):
+            signalling.start()
+            with pytest.raises(stopping.Stopped) as caught:
+                out.write("x" * 2 * room)
+            signalling.join()
+        assert 128 + signal.SIGUSR2 == caught.value.code
+        out.write("x" * 2 * room)
+    os.close(pipe)
+    stop.close()
 
 
 # ---- commands of a server --------------------------------------------------------------------------------------------

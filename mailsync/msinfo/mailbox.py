@@ -16,7 +16,6 @@ from ..model import SEEN, Boxname, Failure, Key, Line, Listing, Mailbox, Message
 from . import text
 from .text import Memory
 
-AWAY = "Restore it from a backup; or move it away: the next run then unites both stores and deletes nothing."
 Place = tuple[str | None, Uid]  # where a message is: a uid says nothing under another validity
 LARGEST = 256 * 1024 * 1024  # bytes: several million messages
 TRIES = 4  # to save: as often another run may save in between, or the connection break
@@ -52,11 +51,11 @@ class Msinfo:
         self.token = info.token
         if info.failure or not info.selectable:
             why = info.failure.why if info.failure else "it is no mailbox"
-            raise MsinfoError(f"msinfo {self.mailbox}: {why}", AWAY)
+            raise MsinfoError(f"msinfo {self.mailbox}: {why}", text.START_OVER)
         try:
             listing, found = self._news(frozenset())
         except (BoxError, OSError) as err:
-            raise MsinfoError(f"msinfo {self.mailbox} cannot be read: {err}", AWAY) from err
+            raise MsinfoError(f"msinfo {self.mailbox} cannot be read: {err}", text.START_OVER) from err
         self.forged += [
             f"msinfo {self.mailbox}: a message calls itself the memory of {self.channel} but came by mail: ignored"
             for entry in listing.entries
@@ -65,7 +64,7 @@ class Msinfo:
         self._old = frozenset(place for place, _ in found)
         if not found:
             return {}
-        memory, raw = self._newest([raw for _, raw in found])
+        memory, raw = self._agreed_by_all([raw for _, raw in found])
         if len(found) > 1:
             self.notes.append(
                 f"msinfo {self.mailbox} holds {len(found)} messages of this channel: what all remember counts"
@@ -111,7 +110,7 @@ class Msinfo:
             if new is not None and not theirs:
                 break
             if theirs:
-                memory = fold(memory, touched, self._newest(theirs)[0])
+                memory = fold(memory, touched, self._agreed_by_all(theirs)[0])
                 self.folded = True
             if new is not None:
                 old.add(new)
@@ -179,7 +178,7 @@ class Msinfo:
                     unread = unread if message.gone else message
                     continue
                 if message.body.size(wire=False) > LARGEST:
-                    unread = Failure(message.uid, f"more than {LARGEST} bytes are no memory", AWAY)
+                    unread = Failure(message.uid, f"more than {LARGEST} bytes are no memory", text.START_OVER)
                     continue
                 raw = b"".join(message.body.chunks(wire=False))
                 # Courier gives another text for what is gone: it would pass for a memory of nothing.
@@ -187,8 +186,8 @@ class Msinfo:
                     found.append((place, raw))
         return found, unread
 
-    def _newest(self, raws: Sequence[bytes]) -> tuple[Memory, bytes]:
-        """The newest of those that can be read, and of what it remembers what all do. MsinfoError if there is none."""
+    def _agreed_by_all(self, raws: Sequence[bytes]) -> tuple[Memory, bytes]:
+        """What all that can be read remember, and the newest of them, whose digest stands for it. MsinfoError: none."""
         read: list[tuple[Memory, bytes]] = []
         error: MsinfoError | None = None
         for raw in sorted(raws, key=text.date, reverse=True):

@@ -27,6 +27,7 @@ from ..model import NONE, Boxname, BoxSeen, Digest, Digests, Flags, Key, Line, M
 
 Memory = dict[Boxname, dict[Key, tuple[Line, ...]]]
 
+START_OVER = "Restore it from a backup; or move it away: the next run then unites both stores and deletes nothing."
 MARK = b"=mailsync="  # an escaped boxname follows
 _FORMAT, _LINES, _DATE = "X-Mailsync-Format", "X-Mailsync-Lines", "X-Mailsync-Date"
 
@@ -38,7 +39,6 @@ _ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _UNSAFE = re.compile(rb"[^!-~]|[%()<>]")
 _ODD_NAME = re.compile(rb"<|>*+From |" + MARK)
 _END = re.compile(rb"(?:\A|\n)\n")
-_START_OVER = "Restore it from a backup; or move it away: the next run then unites both stores and deletes nothing."
 _KINDS = {"msgid": "Message-IDs", "md5": "md5 sums"}
 
 Tail = tuple[Flags | None, Digests | None]
@@ -141,16 +141,16 @@ def _complete(header: bytes, body: bytes) -> list[str]:
     if not written:  # 5.2.7's, or edited by hand
         return body.rstrip(b"\n").decode("latin-1").split("\n") if body.strip(b"\n") else []
     if not all(number.isdecimal() and len(number) < 12 for number in written):
-        raise MsinfoError(f"{_LINES} is no number", _START_OVER)
+        raise MsinfoError(f"{_LINES} is no number", START_OVER)
     count = int(written[0])
     lines = body.decode("latin-1").split("\n")
     found = len(lines) - 1 if not lines[-1] else len(lines)
     if found < count:
-        raise MsinfoError(f"it is cut off: {count} lines were written, {found} are there", _START_OVER)
+        raise MsinfoError(f"it is cut off: {count} lines were written, {found} are there", START_OVER)
     # The size tells a last line that is cut off, too: half a boxname is a boxname.
     size = sum(map(len, lines[:count])) + count
     if any(lines[count:]) or (len(written) > 1 and size != int(written[1])):
-        raise MsinfoError(f"it was changed: {count} lines were written, not these", _START_OVER)
+        raise MsinfoError(f"it was changed: {count} lines were written, not these", START_OVER)
     return lines[:count]
 
 

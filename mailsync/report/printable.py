@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# C0 and C1 controls, DEL, and what turns the direction of text around or hides it (RFC 9839; Trojan Source).
 LONGEST = 2000  # characters of a line
+# C0 and C1 controls, DEL, and what turns the direction of text around or hides it (RFC 9839; Trojan Source).
 _UNFIT = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"  # tags: text that nobody sees

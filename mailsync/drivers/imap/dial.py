@@ -8,6 +8,7 @@ import os
 import re
 import select
 import socket
+from _thread import start_new_thread  # threading would cost each run a millisecond
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 
@@ -22,6 +23,8 @@ from .tokens import Status
 __all__ = ["Busy", "Client", "dial"]
 
 CONNECT = 30.0  # seconds for one address of a host
+_Found = tuple[int, int, int, str, tuple[object, ...]]  # as getaddrinfo has it
+
 KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 5))  # seconds, seconds, probes
 
 
@@ -222,12 +225,10 @@ def _reach(account: Account) -> Link:
 def _connected(account: Account) -> socket.socket:
     """A connection to the first of the host's addresses that answers; OSError as of the last one."""
     fault: OSError | None = None
-    host = account.host.encode() if account.host.isascii() else account.host  # Python takes 2 ms to look for umlauts
-    with stopping.waiting():
-        addresses = socket.getaddrinfo(host, account.port, type=socket.SOCK_STREAM)
-    for family, kind, protocol, _, address in addresses:
+    seconds = min(CONNECT, account.timeout)
+    for family, kind, protocol, _, address in _addresses(account, seconds):
         try:
-            sock = _connected_to(address, min(CONNECT, account.timeout), socket.socket(family, kind, protocol))
+            sock = _connected_to(address, seconds, socket.socket(family, kind, protocol))
             break
         except OSError as err:
             fault = err
@@ -239,6 +240,31 @@ def _connected(account: Account) -> socket.socket:
         if option := getattr(socket, name, None):
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
     return sock
+
+
+def _addresses(account: Account, seconds: float) -> Sequence[_Found]:
+    """In a thread that is left to itself if a signal comes, or nothing for so long: nothing else ends that wait."""
+    found: list[Sequence[_Found] | Exception] = []
+    bell, rope = os.pipe()
+
+    def find() -> None:
+        host = (
+            account.host.encode() if account.host.isascii() else account.host
+        )  # Python takes 2 ms to look for umlauts
+        try:
+            found.append(socket.getaddrinfo(host, account.port, type=socket.SOCK_STREAM))
+        except Exception as err:
+            found.append(err)
+        finally:
+            os.close(rope)
+
+    with open(bell, "rb", buffering=0) as end:
+        start_new_thread(find, ())
+        if not stopping.poll(end, select.POLLIN, seconds):
+            raise StoreError(f"{account}: the name of the host is not found: no answer for {seconds:g} seconds")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
 
 
 def _connected_to(address: tuple[object, ...], seconds: float, sock: socket.socket) -> socket.socket:

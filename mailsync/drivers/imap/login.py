@@ -36,7 +36,8 @@ def _command(session: Session, way: LoginCommand) -> Status:
         raw = text.encode("utf-8", "surrogateescape")
         if raw.isascii() and not re.search(rb"[\r\n]", raw):
             lines[-1] += b" " + quoted(raw)
-            session.hide(quoted(raw)[1:-1].decode() if text is way.password else "")
+            if text is way.password:
+                session.hide(quoted(raw)[1:-1].decode())
         elif "LITERAL+" in session.capabilities:
             lines[-1] += b" {%d+}\r\n%s" % (len(raw), raw)
         else:

@@ -160,9 +160,10 @@ class Session:
                 self._noted(found)
         raise StoreError(f"{self.account}: the server's answer is one of more than {MAX_ANSWERS} lines to one command")
 
-    def hide(self, *secrets: str) -> None:
-        """What the server says of these is not shown: some repeat what they do not understand."""
-        self._secrets.update(each for each in secrets if len(each) >= (WORD if each.isalpha() else SHORT))
+    def hide(self, secret: str) -> None:
+        """What the server says of it is not shown: some repeat what they do not understand."""
+        if len(secret) >= (WORD if secret.isalpha() else SHORT):
+            self._secrets.add(secret)
 
     def without_secrets(self, text: str) -> str:
         for secret in sorted(self._secrets, key=len, reverse=True):
