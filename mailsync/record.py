@@ -63,7 +63,7 @@ class Record(Database):
     def is_called(self, boxname: Boxname, side: Side, mailbox: Mailbox) -> bool:
         """False if its full name was another one last time: a prefix has changed, or what a server says of it."""
         row = self.row("SELECT mailbox FROM box WHERE name=? AND side=?", raw(boxname), side.value)
-        return row is None or row[0] in (None, raw(mailbox))
+        return row is None or row[0] == raw(mailbox)
 
     def note(
         self,

@@ -246,11 +246,9 @@ def _addresses(account: Account, seconds: float) -> Sequence[_Found]:
     """In a thread that is left to itself if a signal comes, or nothing for so long: nothing else ends that wait."""
     found: list[Sequence[_Found] | Exception] = []
     bell, rope = os.pipe()
+    host = account.host.encode() if account.host.isascii() else account.host  # Python takes 2 ms to look for umlauts
 
     def find() -> None:
-        host = (
-            account.host.encode() if account.host.isascii() else account.host
-        )  # Python takes 2 ms to look for umlauts
         try:
             found.append(socket.getaddrinfo(host, account.port, type=socket.SOCK_STREAM))
         except Exception as err:

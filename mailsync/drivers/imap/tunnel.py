@@ -6,6 +6,7 @@ import re
 import shlex
 import socket
 import subprocess
+from contextlib import suppress
 
 from ...errors import StoreError
 
@@ -42,7 +43,8 @@ class Tunnel:
         self.socket.close()
         for force in (None, self._process.terminate, self._process.kill):
             if force:
-                force()
+                with suppress(PermissionError):  # one of another user (sudo) stays
+                    force()
             try:
                 self._process.wait(patience)
                 return
