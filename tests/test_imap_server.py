@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,14 @@ from .mail import Ran, configure, maildir, message, run
 from .servers import Login, Server, server
 from .servers.dovecot import Dovecot
 from .servers.fake import EVERYTHING, Action, Bye, FakeServer, Swallow, Trap
-from .servers.proxy import Link, Proxy
+from .servers.proxy import Link
 from .stage import AWAY, Stage, World, add, build, find, hurry
 from .tried import PLANTED, SERVER
 
 pytestmark = SERVER
 
 Note = Callable[[str, object], None]
-SETTINGS: dict[str, Any] = {"args": ("-D", "c"), "store": "timeout 10"}
+SETTINGS: dict[str, Any] = {"args": ("-D", "c")}
 
 
 def plant(near: Path, far: Path) -> None:
@@ -71,8 +72,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 @pytest.fixture
 def world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     dovecot = server("dovecot")
-    hurry(monkeypatch, dovecot)
-    return World(home, dovecot, dovecot.new_login(), **SETTINGS)
+    return hurry(monkeypatch, World(home, dovecot, dovecot.new_login(), **SETTINGS))
 
 
 # ---- at each command -------------------------------------------------------------------------------------------------
@@ -80,17 +80,24 @@ def world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 Fault = Callable[[World, int], dict[str, Any]]
 
 
-def killed(world: World, nth: int) -> dict[str, Any]:
-    """The process that serves the connection, before it has all of the command; if somebody is logged in."""
-    seen = count(1)
+@dataclass
+class Kill:
+    """Watches a proxy: kills the process that serves the connection, before it has all of the nth command."""
 
-    def watch(text: bytes, link: Link) -> bool:
-        if next(seen) == nth:
-            pid = world.server.process_of(link.local)
-            os.kill(pid, signal.SIGKILL)
+    server: Server
+    nth: int
+    seen: int = 0
+
+    def __call__(self, text: bytes, link: Link) -> bool:
+        self.seen += 1
+        if self.seen == self.nth:
+            os.kill(self.server.process_of(link.local), signal.SIGKILL)
+            link.broken = True
         return False
 
-    return {"watch": watch}
+
+def killed(world: World, nth: int) -> dict[str, Any]:
+    return {"watch": Kill(world.server, nth)}
 
 
 def swallowed(world: World, nth: int) -> dict[str, Any]:
@@ -113,21 +120,6 @@ def bye_after(world: World, nth: int) -> dict[str, Any]:
 FAULTS: list[Fault] = [swallowed, bye_instead, bye_before, bye_after, killed]
 
 
-def heals(world: World, stage: Stage, nth: int, fault: Fault) -> None:
-    world.begin_anew(stage)
-    with Proxy(world.port, **fault(world, nth)) as proxy:
-        world.point_to(proxy.port)
-        ran = run(*world.args)
-    about = fault.__name__, stage.commands[nth - 1], ran
-    assert "bug" not in ran.err, about
-    if ran.code == AWAY and proxy.connections == 1:
-        assert re.search(r"mailsync: localhost:\d+: ", ran.err), about
-        assert stage.before == world.contents(), about
-        return
-    assert 0 == ran.code, about
-    world.check(stage)
-
-
 CHANGING = (b"APPEND", b"COPY", b"CREATE", b"DELETE", b"EXPUNGE", b"MOVE", b"RENAME", b"STORE")
 
 
@@ -138,7 +130,7 @@ def test_server_fails_at_each_kind_of_command(world: World, stage: Stage, record
     points = [(kinds.index(kind) + 1, next(ways)) for kind in dict.fromkeys(kinds)]
     points += [(kinds.index(kind) + 1, swallowed) for kind in dict.fromkeys(kinds) if kind.endswith(CHANGING)]
     for nth, fault in points:
-        heals(world, stage, nth, fault)
+        world.heals(stage, fault(world, nth))
     record_property("points", len(points))
 
 
@@ -147,14 +139,14 @@ def test_server_fails_at_each_kind_of_command(world: World, stage: Stage, record
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_server_fails_at_each_command(world: World, stage: Stage, fault: Fault, record_property: Note) -> None:
     for nth in range(1, len(stage.commands) + 1):
-        heals(world, stage, nth, fault)
+        world.heals(stage, fault(world, nth))
     record_property("points", len(stage.commands))
 
 
 @pytest.mark.parametrize("fault", [swallowed, bye_instead, bye_before, bye_after], ids=lambda fault: fault.__name__)
 def test_server_fails_when_it_is_to_compress(world: World, stage: Stage, fault: Fault) -> None:
-    world.store = "timeout 10 compress yes"
-    heals(world, stage, 2, fault)
+    world.store = "compress yes"
+    world.heals(stage, fault(world, 2))
 
 
 @pytest.mark.parametrize("action", [Swallow(), Bye("enough", "before"), Bye("enough", "after"), Bye("enough")])
@@ -203,12 +195,11 @@ def test_mark_of_others_survives(
     home: Path, marked: Stage, fault: Fault, monkeypatch: pytest.MonkeyPatch, record_property: Note
 ) -> None:
     """Without UIDPLUS it is taken away before EXPUNGE, and given back: also where the connection breaks in between."""
-    hurry(monkeypatch, server("dovecot-bare"))
-    world = World(home, server("dovecot-bare"), Login("", ""))
+    world = hurry(monkeypatch, World(home, server("dovecot-bare"), Login("", "")))
     first = next(n for n, command in enumerate(marked.commands, 1) if b"UID SEARCH DELETED" in command)
     points = range(first, len(marked.commands) + 1)
     for nth in points:
-        heals(world, marked, nth, fault)
+        world.heals(marked, fault(world, nth))
     record_property("points", len(points))
 
 
@@ -271,8 +262,7 @@ def comes_back(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch, nth:
 
 @pytest.fixture
 def alone(home: Path, own: Server, monkeypatch: pytest.MonkeyPatch) -> World:
-    hurry(monkeypatch, own)
-    return World(home, own, own.new_login(), **SETTINGS)
+    return hurry(monkeypatch, World(home, own, own.new_login(), **SETTINGS))
 
 
 soon_or_not = pytest.mark.parametrize("waits", [2, None], ids=["soon_back", "gone"])
@@ -336,8 +326,8 @@ def test_this_catches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     nth = next(n for n, said in enumerate(stage.commands, 1) if command in said)
-    heals(world, stage, nth, fault)
+    world.heals(stage, fault(world, nth))
     bug(monkeypatch)
 
     with pytest.raises(AssertionError):
-        heals(world, stage, nth, fault)
+        world.heals(stage, fault(world, nth))
