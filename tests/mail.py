@@ -265,9 +265,9 @@ def within(seconds: float, is_so: Callable[[], bool]) -> bool:
     return True
 
 
-def signalled(home: Path, signum: int, stuck: Callable[[], bool], go_on: Callable[[], None]) -> Ran:
+def signalled(home: Path, signum: int, stuck: Callable[[], bool], go_on: Callable[[], None], *options: str) -> Ran:
     """`mailsync c` in a process that gets a signal once it is stuck, and ends, though nothing goes on before."""
-    words = [sys.executable, "-m", "mailsync", "c"]
+    words = [sys.executable, "-m", "mailsync", *options, "c"]
     process = subprocess.Popen(words, cwd=home, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert stuck()

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from .fakewire import LITERAL, Tally, listen, reset_on_close
@@ -128,6 +128,8 @@ class Proxy:
         stall_to_client: int | None = None,  # after so many bytes nothing is taken or passed on any more, either way
         stall_to_server: int | None = None,
         watch: Callable[[bytes, Link], bool] | None = None,  # sees each command before its end is passed on; True: cut
+        edit: Callable[[bytes], bytes] | None = None,  # each response to the client; each is held until it is complete
+        heard: bytearray | None = None,  # gets all that clients send
         reset: bool = False,  # a cut is seen as ECONNRESET, not as an end
         first_only: bool = False,  # only the first connection is cut or stalled by bytes and literals
         chunk: int | None = None,  # read and pass on so many bytes at a time, in small buffers
@@ -146,6 +148,7 @@ class Proxy:
         self._stall_to_client = stall_to_client
         self._stall_to_server = stall_to_server
         self._watch = watch
+        self._edit, self._heard = edit, heard
         self._ending = threading.Event()
         self._reset = reset
         self._first_only = first_only
@@ -243,6 +246,8 @@ class Proxy:
         cut = Cut(self._cut_to_server, self._cut_literal_to_server) if link.faulty else Cut()
         stall = Cut(self._stall_to_server) if link.faulty else Cut()
         for data in self._arriving(link.client, self._delay_to_server, lambda size: self._came(link, size)):
+            if self._heard is not None:
+                self._heard += data
             for piece in scanner.pieces(data):
                 self._note(piece, "to_server")
                 seen = piece.last and self._command(link, scanner.text)
@@ -257,12 +262,17 @@ class Proxy:
 
     def _to_client(self, link: Link) -> None:
         scanner = Scanner()
+        held = b""
         cut = Cut(self._cut_to_client, self._cut_literal_to_client) if link.faulty else Cut()
         stall = Cut(self._stall_to_client) if link.faulty else Cut()
         mute = False
         for data in self._arriving(link.server, self._delay_to_client, lambda size: None):
             for piece in scanner.pieces(data):
                 self._note(piece, "to_client")
+                if self._edit:
+                    held += piece.data
+                    piece = replace(piece, data=self._edit(held) if piece.last else b"")
+                    held = b"" if piece.last else held
                 with link.lock:
                     mute = (self._bye != "after" and link.mute()) if piece.first else mute
                 if not mute:
@@ -308,6 +318,10 @@ class Proxy:
         if link.stalled:
             link.broken = True
             self._ending.wait()
+
+    def is_over(self) -> bool:
+        """All connections have ended, and what clients sent was passed on."""
+        return all(link.client.fileno() < 0 for link in self._links)
 
     def _note(self, piece: Piece, direction: str) -> None:
         self.literals[direction] = max(self.literals[direction], piece.literal)
