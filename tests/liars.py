@@ -6,39 +6,21 @@ Then the server is honest again, and the next run does what the first would have
 
 from __future__ import annotations
 
-import os
 import re
-import resource
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .mail import Ran, configure, digest, digests, forget_cache, maildir, message, run
+from .mail import Ran, configure, digest, digests, forget_cache, maildir, message, run, run_within_bounds
 from .servers.fake import EVERYTHING, Edit, FakeServer, Trap
 
-MB = 1_000_000
-MOST_MEMORY = 200 * MB
-MOST_SECONDS = 10  # of processor time: it does not depend on what else the machine does
-ADDRESS_SPACE = 1500 * MB  # what is allocated without being touched is seen here
 LONGEST_WORDS = 20_000  # characters of all that is said about a lie
 CAPABILITIES = EVERYTHING | {"ESEARCH"}
 QRESYNC = CAPABILITIES | {"QRESYNC"}
-PEAK, SPENT = "peak", "spent"
 # The waits before something is tried again are not waited for.
-MEASURED = f"""
-import atexit, re, runpy, time
-from mailsync import stopping
-stopping.sleep = lambda seconds: None
-def tell():
-    print(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1], file=open("{PEAK}", "w"))
-    print(time.process_time(), file=open("{SPENT}", "w"))
-atexit.register(tell)
-runpy.run_module("mailsync", run_name="__main__", alter_sys=True)
-"""
+NO_WAITS = "from mailsync import stopping\nstopping.sleep = lambda seconds: None\n"
 
 
 @dataclass(frozen=True)
@@ -133,24 +115,7 @@ class Scene:
     def outside(self) -> Set[str]:
         """All that lies outside of the store and of our own directories."""
         found = {str(path.relative_to(self.home.parent)) for path in self.home.parent.rglob("*")}
-        ours = ("home/Mail/", "home/.cache", "home/.local", f"home/{PEAK}", f"home/{SPENT}")
-        return frozenset(name for name in found if not name.startswith(ours))
-
-    def apart(self, *args: str, planted: str = "") -> Ran:
-        """A run that is measured. `planted`: what its process does first."""
-        done = subprocess.run(
-            [sys.executable, "-c", planted + MEASURED, *args],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-            cwd=self.home,
-            capture_output=True,
-            timeout=100,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE)),
-        )
-        peak = int((self.home / PEAK).read_text()) * 1024
-        spent = float((self.home / SPENT).read_text())
-        assert peak < MOST_MEMORY, f"{peak / MB:.0f} MB"
-        assert spent < MOST_SECONDS, f"{spent:.1f} s"
-        return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        return frozenset(name for name in found if not name.startswith(("home/Mail/", "home/.cache", "home/.local")))
 
     # ---- the law -----------------------------------------------------------------------------------------------------
 
@@ -160,7 +125,7 @@ class Scene:
         met = [trap.met for trap in self.server.script]
         if lie.stalls:
             self.configure("timeout 1")
-        ran = self.apart("c", planted=planted) if apart else run("c")
+        ran = run_within_bounds(self.home, "c", planted=NO_WAITS + planted) if apart else run("c")
         self.configure()
         assert [trap.met for trap in self.server.script] != met or not met
         edits = [trap.action.change for trap in self.server.script if isinstance(trap.action, Edit)]

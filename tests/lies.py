@@ -253,6 +253,7 @@ LISTS = [
     ),
     said("STATUS of 10^30 messages", "list", rb"MESSAGES \d+", b"MESSAGES 1" + b"0" * 30),
 ]
+MANY_FLAGS = b"FLAGS (" + b" ".join(b"key%d" % n for n in range(10**5)) + b" "
 OPENED = [
     *(
         said(f"EXISTS {by.decode()}", "select", rb"\* \d+ EXISTS", b"* %s EXISTS" % by)
@@ -288,13 +289,7 @@ OPENED = [
         for how, caps in (("CONDSTORE", CAPABILITIES), ("QRESYNC", QRESYNC))
     ),
     said("flags that are no flags", "select", rb"FLAGS \(.*?\)", b'FLAGS ("a b" \\ [ \xff {5} %s)' % (b"k" * 10_000)),
-    said(
-        "a hundred thousand keywords",
-        "select",
-        rb"FLAGS \(",
-        b"FLAGS (" + b" ".join(b"key%d" % n for n in range(10**5)) + b" ",
-        heavy=True,
-    ),
+    said("a hundred thousand keywords", "select", rb"FLAGS \(", MANY_FLAGS, heavy=True),
     said("no flag that stays", "select", rb"PERMANENTFLAGS \(.*?\)", b"PERMANENTFLAGS ()"),
 ]
 LISTING = [
@@ -349,13 +344,7 @@ LISTING = [
         b'FLAGS ("a b" \\ \\* \\\\Seen [ \xff {5} nil %s)' % (b"k" * 10_000),
         flags=False,
     ),
-    said(
-        "a hundred thousand flags of each message",
-        "listing",
-        rb"FLAGS \(",
-        b"FLAGS (" + b" ".join(b"key%d" % n for n in range(10**5)) + b" ",
-        heavy=True,
-    ),
+    said("a hundred thousand flags of each message", "listing", rb"FLAGS \(", MANY_FLAGS, heavy=True),
     told(
         "EXPUNGE of a number that is not there",
         "listing",

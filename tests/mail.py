@@ -225,6 +225,7 @@ def run_apart(home: Path, *args: str, before: Callable[[], None] | None = None) 
 
 
 MOST_MEMORY, MOST_SECONDS = 200_000, 10  # kB; of the processor: the clock would count what else the machine does
+ADDRESS_SPACE = 1_500_000_000  # bytes; what is allocated without being touched is seen here
 # Not ru_maxrss: that begins with the size of the process that starts this one.
 _MEASURED = """
 import re, runpy, sys
@@ -236,22 +237,30 @@ finally:
 """
 
 
-def run_within_bounds(home: Path, *args: str, stdin: bytes = b"") -> Ran:
-    """mailsync in a process that may take little memory and time; it fails without a traceback, if at all."""
+def run_within_bounds(home: Path, *args: str, stdin: bytes = b"", planted: str = "") -> Ran:
+    """mailsync in a process that may take little memory and time; it fails without a traceback, if at all.
+
+    `planted`: what the process does first.
+    """
+
+    def bounded() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS + 1))
+        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+
     done = subprocess.run(
-        [sys.executable, "-c", _MEASURED, *args],
+        [sys.executable, "-c", planted + _MEASURED, *args],
         env={**os.environ, "HOME": str(home)},
         cwd=home,
         input=stdin,
         capture_output=True,
         timeout=100,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS + 1)),
+        preexec_fn=bounded,
     )
     assert done.returncode >= 0, f"ended by signal {-done.returncode}"  # SIGXCPU: too long
     err, _, memory = done.stderr.decode(errors="replace").removesuffix("\n").rpartition("\n")
     assert "Traceback" not in err, err
     assert "a bug in mailsync" not in err, err
-    assert int(memory) < MOST_MEMORY
+    assert int(memory) < MOST_MEMORY, f"{int(memory) // 1000} MB"
     return Ran(done.returncode, done.stdout.decode(errors="replace"), err)
 
 
@@ -265,9 +274,9 @@ def within(seconds: float, is_so: Callable[[], bool]) -> bool:
     return True
 
 
-def signalled(home: Path, signum: int, stuck: Callable[[], bool], go_on: Callable[[], None]) -> Ran:
+def signalled(home: Path, signum: int, stuck: Callable[[], bool], go_on: Callable[[], None], *options: str) -> Ran:
     """`mailsync c` in a process that gets a signal once it is stuck, and ends, though nothing goes on before."""
-    words = [sys.executable, "-m", "mailsync", "c"]
+    words = [sys.executable, "-m", "mailsync", *options, "c"]
     process = subprocess.Popen(words, cwd=home, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert stuck()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from .servers.proxy import Proxy
 Mail = tuple[bytes, str]  # content, and the letters of its flags
 Plant = Callable[[Path, Path], None]  # does something to both trees of mail
 AWAY = 6  # the exit code of a run whose server is not there any more
+PATIENCE = 30  # seconds; the timeout of a run that nothing disturbs
+TOLD = r"mailsync: .*(localhost:\d|on store far)"  # what an error says of where it happened
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Stage:
     sent: int = 0  # bytes that such a run brings to the client
     received: int = 0
     commands: list[bytes] = field(default_factory=list)  # of such a run
+    literals: dict[str, int] = field(default_factory=dict)  # by direction
 
     @property
     def before(self) -> tuple[dict[str, list[Mail]], dict[str, list[Mail]]]:
@@ -41,6 +44,9 @@ class Stage:
 
     def bytes(self, direction: str) -> int:
         return self.sent if direction == "to_client" else self.received
+
+    def count(self, command: str) -> int:
+        return sum(bool(re.search(command.encode(), said, re.IGNORECASE)) for said in self.commands)
 
 
 @dataclass
@@ -51,7 +57,8 @@ class World:
     server: Server
     login: Login
     remote: str = "/notls"
-    store: str = "timeout 10"  # further settings of the store
+    store: str = ""  # further settings of the store
+    timeout: int = 10  # seconds, over a network with faults
     channel: str = "duplicates keep"  # of the channel: what is doubled stays so
     args: tuple[str, ...] = ("c",)
 
@@ -80,31 +87,46 @@ class World:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.move_to(self.server, stage)
 
-    def point_to(self, port: int) -> None:
+    def point_to(self, port: int, timeout: int = PATIENCE) -> None:
         """The next run connects there."""
-        configure(self.home, f"{self.stores(port)}channel c near far {{ msinfo .msinfo {self.channel} }}\n")
-
-    def stores(self, port: int) -> str:
-        return f"store near {{ pat Mail/* prefix Mail/ format maildir fsync no }}\n{self.far_store(port)}"
-
-    def far_store(self, port: int) -> str:
         at = f"{{localhost:{port}/user={self.login.user}{self.remote}}}"
-        return f"store far {{ server {at} passwd secret {self.store} }}\n"
+        far = f"store far {{ server {at} passwd secret timeout {timeout} {self.store} }}\n"
+        configure(self.home, f"{self.near_store()}{far}channel c near far {{ msinfo .msinfo {self.channel} }}\n")
+
+    def near_store(self) -> str:
+        return "store near { pat Mail/* prefix Mail/ format maildir fsync no }\n"
 
     def move_to(self, server: Server, stage: Stage) -> None:
         self.server, self.login = server, server.new_login()
         self.take(stage.home, stage.mail)
 
-    def broken_run(self, *faults: dict[str, Any], codes: tuple[int, ...]) -> Ran:
-        """One through proxies, each behind the one before it and with a fault of its own."""
-        with ExitStack() as stack:
-            port = self.port
-            for fault in faults:
-                port = stack.enter_context(Proxy(port, **fault)).port
-            self.point_to(port)
-            broken = run(*self.args)
-        assert broken.code in codes, broken
-        return broken
+    def through(self, **fault: Any) -> tuple[Ran, Proxy]:
+        """A run over such a network."""
+        with Proxy(self.port, **fault) as proxy:
+            self.point_to(proxy.port, self.timeout)
+            ran = run(*self.args)
+        assert "bug" not in ran.err, (fault, ran)
+        assert not ran.code or re.search(TOLD, ran.err), (fault, ran)
+        return ran, proxy
+
+    def is_met(self, stage: Stage, fault: Mapping[str, Any], codes: tuple[int, ...] = (0,), words: str = "") -> bool:
+        """One point: a run with this fault, then one without. False if the first was over before it came to that.
+
+        An error says `words`. Who was never there is not waited for, whatever the codes.
+        """
+        self.begin_anew(stage)
+        ran, proxy = self.through(**fault)
+        assert not ran.code or re.search(words, ran.err), (fault, ran)
+        if ran.code == AWAY and proxy.connections == 1:
+            assert stage.before == self.contents(), fault
+        else:
+            assert ran.code in (codes if proxy.met else (0,)), (fault, ran)
+        self.check(stage)
+        return bool(proxy.met >= fault.get("times", 1))
+
+    def heals(self, stage: Stage, fault: Mapping[str, Any], codes: tuple[int, ...] = (0,), words: str = "") -> None:
+        """The same at a point that there is."""
+        assert self.is_met(stage, fault, codes, words), f"not met: {fault}"
 
     def check(self, stage: Stage) -> None:
         """After a run without faults both stores are as if nothing had happened, and nothing is left to do."""
@@ -123,15 +145,16 @@ class World:
         return contents(self.near), contents(self.far)
 
 
-def hurry(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+def hurry(monkeypatch: pytest.MonkeyPatch, world: World) -> World:
     """Before a further try a run waits for the server to be done with what was cut, however long that takes."""
     wait = reach.Reach.wait
 
     def waited(self: reach.Reach, tries: int, why: Exception, seconds: float | None = None) -> None:
-        assert within(20, server.is_at_rest)
+        assert within(20, world.server.is_at_rest)
         wait(self, tries, why, 0.0)
 
     monkeypatch.setattr(reach.Reach, "wait", waited)
+    return world
 
 
 def build(directory: Path, server: Server, plant: Plant, change: Plant, **settings: Any) -> Stage:
@@ -149,7 +172,8 @@ def build(directory: Path, server: Server, plant: Plant, change: Plant, **settin
     with Proxy(server.port) as proxy:
         second.point_to(proxy.port)
         assert (0, "") == _outcome(run_apart(second.home, *second.args))
-        found.sent, found.received, found.commands = proxy.sent, proxy.received, list(proxy.tally.log)
+        found.sent, found.received, found.literals = proxy.sent, proxy.received, proxy.literals
+        found.commands = [said for said in proxy.tally.log if b" " in said]  # else it is part of a login
     here, found.expected = second.contents()
     assert here == found.expected
     return found

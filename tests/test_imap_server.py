@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
-import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any
@@ -25,18 +26,19 @@ from mailsync.drivers.imap.wire import Connection
 from mailsync.errors import Lost
 from mailsync.model import Failure, Uid
 
-from .mail import Ran, configure, maildir, message, run
+from .mail import Ran, configure, maildir, message, run, signalled, within
 from .servers import Login, Server, server
-from .servers.dovecot import Dovecot
+from .servers import own as own_server
 from .servers.fake import EVERYTHING, Action, Bye, FakeServer, Swallow, Trap
 from .servers.proxy import Link, Proxy
 from .stage import AWAY, Stage, World, add, build, find, hurry
-from .tried import PLANTED, SERVER
+from .tried import KILLED, PLANTED, SERVER
 
 pytestmark = SERVER
 
 Note = Callable[[str, object], None]
-SETTINGS: dict[str, Any] = {"args": ("-D", "c"), "store": "timeout 10"}
+LEAST = 40  # things that are said in a run of the stage, behind the login
+SETTINGS: dict[str, Any] = {"args": ("-D", "c")}
 
 
 def plant(near: Path, far: Path) -> None:
@@ -64,15 +66,20 @@ def change(near: Path, far: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    return build(tmp_path_factory.mktemp("stage"), server("dovecot"), plant, change, **SETTINGS)
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Stage]:
+    """By the name of a server."""
+    return cache(lambda name: build(tmp_path_factory.mktemp("stage"), server(name), plant, change, **SETTINGS))
+
+
+@pytest.fixture
+def stage(staged: Callable[[str], Stage]) -> Stage:
+    return staged("dovecot")
 
 
 @pytest.fixture
 def world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     dovecot = server("dovecot")
-    hurry(monkeypatch, dovecot)
-    return World(home, dovecot, dovecot.new_login(), **SETTINGS)
+    return hurry(monkeypatch, World(home, dovecot, dovecot.new_login(), **SETTINGS))
 
 
 # ---- at each command -------------------------------------------------------------------------------------------------
@@ -80,17 +87,24 @@ def world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 Fault = Callable[[World, int], dict[str, Any]]
 
 
-def killed(world: World, nth: int) -> dict[str, Any]:
-    """The process that serves the connection, before it has all of the command; if somebody is logged in."""
-    seen = count(1)
+@dataclass
+class Kill:
+    """Watches a proxy: kills the process that serves the connection, before it has all of the nth command."""
 
-    def watch(text: bytes, link: Link) -> bool:
-        if next(seen) == nth:
-            pid = world.server.process_of(link.local)
-            os.kill(pid, signal.SIGKILL)
+    server: Server
+    nth: int
+    seen: int = 0
+
+    def __call__(self, text: bytes, link: Link) -> bool:
+        self.seen += 1
+        if self.seen == self.nth:
+            os.kill(self.server.process_of(link.local), signal.SIGKILL)
+            link.broken = True
         return False
 
-    return {"watch": watch}
+
+def killed(world: World, nth: int) -> dict[str, Any]:
+    return {"watch": Kill(world.server, nth)}
 
 
 def swallowed(world: World, nth: int) -> dict[str, Any]:
@@ -113,21 +127,6 @@ def bye_after(world: World, nth: int) -> dict[str, Any]:
 FAULTS: list[Fault] = [swallowed, bye_instead, bye_before, bye_after, killed]
 
 
-def heals(world: World, stage: Stage, nth: int, fault: Fault) -> None:
-    world.begin_anew(stage)
-    with Proxy(world.port, **fault(world, nth)) as proxy:
-        world.point_to(proxy.port)
-        ran = run(*world.args)
-    about = fault.__name__, stage.commands[nth - 1], ran
-    assert "bug" not in ran.err, about
-    if ran.code == AWAY and proxy.connections == 1:
-        assert re.search(r"mailsync: localhost:\d+: ", ran.err), about
-        assert stage.before == world.contents(), about
-        return
-    assert 0 == ran.code, about
-    world.check(stage)
-
-
 CHANGING = (b"APPEND", b"COPY", b"CREATE", b"DELETE", b"EXPUNGE", b"MOVE", b"RENAME", b"STORE")
 
 
@@ -138,7 +137,7 @@ def test_server_fails_at_each_kind_of_command(world: World, stage: Stage, record
     points = [(kinds.index(kind) + 1, next(ways)) for kind in dict.fromkeys(kinds)]
     points += [(kinds.index(kind) + 1, swallowed) for kind in dict.fromkeys(kinds) if kind.endswith(CHANGING)]
     for nth, fault in points:
-        heals(world, stage, nth, fault)
+        world.heals(stage, fault(world, nth))
     record_property("points", len(points))
 
 
@@ -147,14 +146,14 @@ def test_server_fails_at_each_kind_of_command(world: World, stage: Stage, record
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_server_fails_at_each_command(world: World, stage: Stage, fault: Fault, record_property: Note) -> None:
     for nth in range(1, len(stage.commands) + 1):
-        heals(world, stage, nth, fault)
+        world.heals(stage, fault(world, nth))
     record_property("points", len(stage.commands))
 
 
 @pytest.mark.parametrize("fault", [swallowed, bye_instead, bye_before, bye_after], ids=lambda fault: fault.__name__)
 def test_server_fails_when_it_is_to_compress(world: World, stage: Stage, fault: Fault) -> None:
-    world.store = "timeout 10 compress yes"
-    heals(world, stage, 2, fault)
+    world.store = "compress yes"
+    world.heals(stage, fault(world, 2))
 
 
 @pytest.mark.parametrize("action", [Swallow(), Bye("enough", "before"), Bye("enough", "after"), Bye("enough")])
@@ -203,12 +202,11 @@ def test_mark_of_others_survives(
     home: Path, marked: Stage, fault: Fault, monkeypatch: pytest.MonkeyPatch, record_property: Note
 ) -> None:
     """Without UIDPLUS it is taken away before EXPUNGE, and given back: also where the connection breaks in between."""
-    hurry(monkeypatch, server("dovecot-bare"))
-    world = World(home, server("dovecot-bare"), Login("", ""))
+    world = hurry(monkeypatch, World(home, server("dovecot-bare"), Login("", "")))
     first = next(n for n, command in enumerate(marked.commands, 1) if b"UID SEARCH DELETED" in command)
     points = range(first, len(marked.commands) + 1)
     for nth in points:
-        heals(world, marked, nth, fault)
+        world.heals(marked, fault(world, nth))
     record_property("points", len(points))
 
 
@@ -217,28 +215,34 @@ def test_mark_of_others_survives(
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Server]:
-    """A server that nobody else uses: it may be stopped."""
-    server("dovecot")  # or there is none
-    directory = Path(tempfile.mkdtemp(prefix="mailsync-own-", dir="/tmp"))
-    directory.chmod(0o755)  # its users are not root
-    found = Dovecot("dovecot", directory)
-    yield found
-    found.stop()
-    shutil.rmtree(directory, ignore_errors=True)
+    with own_server("dovecot") as found:
+        yield found
 
 
-def stopped_run(world: World, monkeypatch: pytest.MonkeyPatch, nth: int, waits: int | None) -> tuple[Ran, bool]:
-    """The server stops before the nth thing is said, and is there again after so many waits; None: not in this run.
-
-    True if it came to that.
-    """
-    push, wait = Connection.push, reach.Reach.wait
-    pushes, pauses = count(1), count(1)
+def acting_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, nth: int, act: Callable[[Connection], None]
+) -> tuple[Ran, bool]:
+    """Something is done before the nth thing is said. True if it came to that."""
+    push = Connection.push
+    pushes = count(1)
 
     def pushed(self: Connection, data: bytes, *, literal: int = 0) -> None:
         if next(pushes) == nth:
-            world.server.halt()
+            act(self)
         push(self, data, literal=literal)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "push", pushed)
+        world.point_to(world.port)
+        ran = run(*world.args)
+    assert "bug" not in ran.err, (nth, ran)
+    return ran, next(pushes) > nth
+
+
+def stopped_run(world: World, monkeypatch: pytest.MonkeyPatch, nth: int, waits: int | None) -> tuple[Ran, bool]:
+    """The server stops there, and is back again after so many waits; None: not in this run."""
+    wait = reach.Reach.wait
+    pauses = count(1)
 
     def waited(self: reach.Reach, *args: Any) -> None:
         wait(self, *args)
@@ -246,11 +250,8 @@ def stopped_run(world: World, monkeypatch: pytest.MonkeyPatch, nth: int, waits: 
             world.server.resume()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Connection, "push", pushed)
         patch.setattr(reach.Reach, "wait", waited)
-        world.point_to(world.port)
-        ran = run(*world.args)
-    is_met = next(pushes) > nth
+        ran, is_met = acting_run(world, monkeypatch, nth, lambda _: world.server.halt())
     if is_met and waits is None:
         world.server.resume()
     return ran, is_met
@@ -264,37 +265,142 @@ def comes_back(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch, nth:
         refused = r"mailsync: .*localhost:\d+: cannot be reached: Connection refused"
         assert (AWAY if waits is None else 0) == ran.code, (nth, ran)
         assert waits or re.search(refused, ran.err), (nth, ran)
-        assert "bug" not in ran.err, (nth, ran)
+    world.check(stage)
+    return is_met
+
+
+def ends(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch, nth: int) -> bool:
+    """The process that serves the connection is killed there. False if the run was over before."""
+    world.begin_anew(stage)
+    ran, is_met = acting_run(
+        world,
+        monkeypatch,
+        nth,
+        lambda conn: os.kill(world.server.process_of(conn._wire.socket.getsockname()[1]), signal.SIGKILL),
+    )
+    assert 0 == ran.code, (nth, ran)
     world.check(stage)
     return is_met
 
 
 @pytest.fixture
-def alone(home: Path, own: Server, monkeypatch: pytest.MonkeyPatch) -> World:
-    hurry(monkeypatch, own)
-    return World(home, own, own.new_login(), **SETTINGS)
+def alone(request: pytest.FixtureRequest, home: Path, own: Server, monkeypatch: pytest.MonkeyPatch) -> World:
+    """With the server for itself; in TLS, if a test says so."""
+    remote = getattr(request, "param", "/notls")
+    found = World(home, own, own.new_login(), remote, f"ca {own.certificate}", **SETTINGS)
+    return hurry(monkeypatch, found)
 
 
 soon_or_not = pytest.mark.parametrize("waits", [2, None], ids=["soon_back", "gone"])
+in_tls = pytest.mark.parametrize("alone", ["/ssl"], indirect=True)
+plain_or_in_tls = pytest.mark.parametrize("alone", ["/notls", "/ssl"], indirect=True)
 
 
 @soon_or_not
 def test_server_is_stopped_and_started_again(
     alone: World, stage: Stage, waits: int | None, monkeypatch: pytest.MonkeyPatch, record_property: Note
 ) -> None:
-    for nth in (3, 33):
+    points = (3, 33)
+    for nth in points:
         assert comes_back(alone, stage, monkeypatch, nth, waits)
+    record_property("points", len(points))
+
+
+@in_tls
+def test_server_ends_in_tls(alone: World, stage: Stage, monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
+    assert comes_back(alone, stage, monkeypatch, 20, 2)
+    assert ends(alone, stage, monkeypatch, 20)
     record_property("points", 2)
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(300)
+@in_tls
+def test_process_of_a_connection_in_tls_is_killed_anywhere(
+    alone: World, stage: Stage, monkeypatch: pytest.MonkeyPatch, record_property: Note
+) -> None:
+    tried = next(nth for nth in count(1) if not ends(alone, stage, monkeypatch, nth)) - 1
+    assert tried >= LEAST
+    record_property("points", tried)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(300)
 @soon_or_not
+@plain_or_in_tls
 def test_server_is_stopped_anywhere(
     alone: World, stage: Stage, waits: int | None, monkeypatch: pytest.MonkeyPatch, record_property: Note
 ) -> None:
-    tried = next(nth for nth in count(1) if not comes_back(alone, stage, monkeypatch, nth, waits))
+    tried = next(nth for nth in count(1) if not comes_back(alone, stage, monkeypatch, nth, waits)) - 1
+    assert tried >= LEAST
     record_property("points", tried)
+
+
+# ---- mailsync is killed ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Hold:
+    """Watches a proxy: holds the end of the nth command for a while; then the server gets it, or never does."""
+
+    nth: int
+    lost: bool
+    come: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+    seen: int = 0
+
+    def __call__(self, text: bytes, link: Link) -> bool:
+        self.seen += 1
+        if self.seen == self.nth:
+            self.come.set()
+            self.over.wait(60)
+            if self.lost:
+                link.cut(reset=False)
+        return False
+
+
+def dies(world: World, stage: Stage, nth: int, *, lost: bool) -> None:
+    world.begin_anew(stage)
+    hold = Hold(nth, lost)
+    with Proxy(world.port, watch=hold) as proxy:
+        world.point_to(proxy.port)
+        ran = signalled(world.home, signal.SIGKILL, lambda: hold.come.wait(60), hold.over.set, *world.args[:-1])
+        assert within(20, proxy.is_over)
+    assert -signal.SIGKILL == ran.code, (hold, ran)
+    world.check(stage)
+
+
+@KILLED
+@pytest.mark.parametrize(
+    ("name", "command", "lost"),
+    [
+        ("dovecot", b" RENAME ", False),
+        ("dovecot", b" UID MOVE ", True),
+        ("dovecot", b" APPEND ", False),
+        ("dovecot-bare", b" APPEND ", False),
+    ],
+)
+def test_mailsync_is_killed_at_a_command(
+    world: World, staged: Callable[[str], Stage], name: str, command: bytes, lost: bool
+) -> None:
+    world.server = server(name)
+    nth = next(n for n, said in enumerate(staged(name).commands, 1) if command in said)
+    dies(world, staged(name), nth, lost=lost)
+
+
+@KILLED
+@pytest.mark.torture
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["dovecot", "dovecot-bare"])
+def test_mailsync_is_killed_at_each_command(
+    world: World, staged: Callable[[str], Stage], name: str, record_property: Note
+) -> None:
+    """`dovecot-bare` has no UIDPLUS and no MOVE."""
+    world.server = server(name)
+    points = range(1, len(staged(name).commands) + 1)
+    for nth in points:
+        dies(world, staged(name), nth, lost=bool(nth % 3 == 0))
+    record_property("points", len(points))
 
 
 # ---- planted ---------------------------------------------------------------------------------------------------------
@@ -336,8 +442,8 @@ def test_this_catches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     nth = next(n for n, said in enumerate(stage.commands, 1) if command in said)
-    heals(world, stage, nth, fault)
+    world.heals(stage, fault(world, nth))
     bug(monkeypatch)
 
     with pytest.raises(AssertionError):
-        heals(world, stage, nth, fault)
+        world.heals(stage, fault(world, nth))

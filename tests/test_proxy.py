@@ -109,6 +109,17 @@ def test_swallowed_command_is_executed_and_not_answered() -> None:
     assert [mail(1), mail(2), mail(3)] == [message.raw for message in server.store[b"INBOX"].messages]
 
 
+def test_answers_are_swallowed_again_on_further_connections() -> None:
+    with FakeServer() as server, Proxy(server.port, swallow="NOOP", times=2) as proxy:
+        answers = []
+        for _ in range(3):
+            with raw(proxy) as client:
+                answers.append(client.ask(b"NOOP"))
+
+    assert [[], [], [b"a OK done"]] == answers
+    assert 2 == proxy.met
+
+
 def test_answers_before_the_swallowed_one_come_through() -> None:
     with FakeServer() as server, Proxy(server.port, swallow="MOVE") as proxy, raw(proxy) as client:
         filled(server)

@@ -1,6 +1,7 @@
 """A server that is not the right one, and who sits on the line: refused, told, and no secret is sent.
 
-By the command line, against servers that speak TLS in earnest; all bytes that they get are kept.
+By the command line, against Dovecot and against servers that say what a test tells them to; TLS is in earnest, and
+all bytes that they get are kept.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ import pytest
 from mailsync.drivers.imap import session, stream
 
 from .mail import Ran, configure, run
+from .servers import Server, own
+from .servers.proxy import Proxy
 from .test_imap_dial import (
     PASSWORD,
     REV1,
@@ -63,19 +66,23 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def attacked(home: Path, script: Script, switches: str = "/ssl", settings: str = "") -> tuple[Ran, list[str]]:
     """What a run says, and what the server heard."""
     with running(script) as found:
-        where = f"{{127.0.0.1:{found.port}/user={USER}{switches}}}"
-        configure(
-            home,
-            f"store far {{ server {where} passwd {PASSWORD} timeout 2 {settings} }}\n"
-            "store md { pat md/* prefix md/ }\nchannel c md far { msinfo .msinfo }\n",
-        )
-        ran = run("-di", "-d", "c")
+        ran = trusting_run(home, f"127.0.0.1:{found.port}", switches, settings)
     return ran, found.heard
+
+
+def trusting_run(home: Path, where: str, switches: str, settings: str) -> Ran:
+    """As if all were well there."""
+    configure(
+        home,
+        f"store far {{ server {{{where}/user={USER}{switches}}} passwd {PASSWORD} timeout 20 {settings} }}\n"
+        "store md { pat md/* prefix md/ }\nchannel c md far { msinfo .msinfo }\n",
+    )
+    return run("-di", "-d", "c")
 
 
 def is_refused(ran: Ran, heard: Sequence[str], code: int, words: str) -> None:
     assert code == ran.code, ran.err
-    told = [line for line in ran.err.splitlines() if line.startswith("mailsync: 127.0.0.1:")]
+    told = [line for line in ran.err.splitlines() if line.startswith("mailsync: 127.")]
     assert re.search(words, told[-1]), ran.err
     assert [] == [form for form in forms(PASSWORD) for text in (*heard, ran.err, ran.out) if form in text]
 
@@ -167,6 +174,104 @@ def test_key_that_others_can_reach_is_not_used(home: Path, papers: Papered, mode
     assert (9, []) == (ran.code, heard)
     assert f"mailsync: {key}: others can read or write this private key (mode {mode:04o})" in ran.err
     assert f"  Run: chmod 600 '{key}'" in ran.err
+
+
+# ---- a real server ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[Server]:
+    with own("dovecot") as found:
+        yield found
+
+
+def met(
+    home: Path,
+    real: Server,
+    switches: str,
+    settings: str = "",
+    host: str = "127.0.0.1",
+    edit: Callable[[bytes], bytes] | None = None,
+) -> tuple[Ran, list[str]]:
+    """What a run says, and all that went over the line to Dovecot. `edit`: who sits there changes what it says."""
+    heard = bytearray()
+    with Proxy(real.tls_port if "/ssl" in switches else real.port, heard=heard, edit=edit) as proxy:
+        ran = trusting_run(home, f"{host}:{proxy.port}", switches, settings)
+    assert heard or proxy.connections
+    return ran, [heard.decode("latin-1")]
+
+
+ways = pytest.mark.parametrize("switches", ["/ssl", "/tls", ""])
+
+
+@SECRETS
+@ways
+@pytest.mark.parametrize(("which", "words"), WRONG, ids=[which for which, _ in WRONG])
+def test_dovecot_with_a_certificate_that_is_not_right_ends_the_run(
+    home: Path, papers: Papered, real: Server, which: str, words: str, switches: str
+) -> None:
+    wrong = getattr(papers, which)
+    real.present(wrong.cert, wrong.key)
+
+    is_refused(*met(home, real, switches, f"ca {papers.papers.cert}"), 9, words)
+
+
+@SECRETS
+@ways
+@pytest.mark.parametrize(
+    ("host", "known", "words"),
+    [
+        ("127.1", True, r"it is for .* not for 127\.1"),
+        ("127.0.0.1", False, "an authority that this machine does not know"),
+    ],
+    ids=["other_name", "no_ca"],
+)
+def test_dovecot_with_a_certificate_that_is_right_elsewhere_ends_the_run(
+    home: Path, papers: Papered, real: Server, host: str, known: bool, words: str, switches: str
+) -> None:
+    real.present(papers.good.cert, papers.good.key)
+    ca = f"ca {papers.papers.cert}" if known else ""
+
+    is_refused(*met(home, real, switches, ca, host), 9, words)
+
+
+@SECRETS
+@pytest.mark.parametrize(
+    ("switches", "code", "words"),
+    [("/tls", 6, "the server offers no TLS here"), ("", 7, "offers no TLS here, and without it no password is sent")],
+)
+@pytest.mark.usefixtures("abroad")
+def test_starttls_taken_out_of_all_that_dovecot_says(
+    home: Path, real: Server, switches: str, code: int, words: str
+) -> None:
+    is_refused(*met(home, real, switches, edit=lambda said: said.replace(b" STARTTLS", b"")), code, words)
+
+
+def injecting(said: bytes) -> bytes:
+    return said + (b"* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n" if b" OK Begin TLS" in said else b"")
+
+
+@SECRETS
+@pytest.mark.parametrize("switches", ["/tls", ""])
+def test_line_behind_dovecots_answer_to_starttls_ends_the_run(
+    home: Path, papers: Papered, real: Server, switches: str
+) -> None:
+    """CVE-2011-0411."""
+    real.present(papers.good.cert, papers.good.key)
+    ran, heard = met(home, real, switches, f"ca {papers.papers.cert}", edit=injecting)
+
+    is_refused(ran, heard, 6, "the server sent data between STARTTLS and TLS")
+
+
+@SECRETS
+@ways
+def test_dovecot_is_trusted_if_nothing_is_wrong(home: Path, papers: Papered, real: Server, switches: str) -> None:
+    """It is the login that fails: the user has another password. Without TLS the line would have seen this one."""
+    real.present(papers.good.cert, papers.good.key)
+
+    is_refused(*met(home, real, switches, f"ca {papers.papers.cert}"), 7, "Authentication failed")
+    _, heard = met(home, real, "/notls")
+    assert [form for form in forms(PASSWORD) if form in heard[0]]
 
 
 # ---- who sits on the line --------------------------------------------------------------------------------------------
@@ -287,7 +392,7 @@ def test_server_that_repeats_the_password_does_not_have_it_shown(
 ) -> None:
     """Neither in the error, nor in the log of the connection, nor in the traceback of -d."""
     command = "AUTHENTICATE" if "AUTH" in caps else "LOGIN"
-    script = within_tls(papers.good, answering({command: [answer.replace("LOGIN", command)]}, caps=caps))
+    script = within_tls(papers.good, answering({command: answer.replace("LOGIN", command).split("\r\n")}, caps=caps))
     ran, _ = attacked(home, script, "/ssl", f"ca {papers.papers.cert}")
 
     assert ran.code in (6, 7), ran.err
@@ -326,8 +431,10 @@ def test_password_in_an_error_is_found(home: Path, papers: Papered, monkeypatch:
 
 @PLANTED
 def test_certificate_that_is_not_verified_is_found(
-    home: Path, papers: Papered, monkeypatch: pytest.MonkeyPatch
+    home: Path, papers: Papered, real: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ssl, "create_default_context", lambda **_: ssl._create_unverified_context())
     with pytest.raises(AssertionError):
         test_certificate_that_is_not_right_ends_the_run(home, papers, within_tls, *WRONG[0])
+    with pytest.raises(AssertionError):
+        test_dovecot_with_a_certificate_that_is_not_right_ends_the_run(home, papers, real, *WRONG[0], "/ssl")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from .imap4d import Imap4d
 from .processes import NotStarted
 from .running import Login, Server
 
-__all__ = ["NAMES", "Login", "Server", "install", "server", "stop"]
+__all__ = ["NAMES", "Login", "Server", "install", "own", "server", "stop"]
 
 _CLASSES: Mapping[str, type[Server]] = {
     **dict.fromkeys(dovecot.FACES, Dovecot),
@@ -48,6 +48,20 @@ def server(name: str) -> Server:
     if name in _failed:
         pytest.skip(_failed[name])
     return _running[name]
+
+
+@contextmanager
+def own(name: str) -> Iterator[Server]:
+    """An instance that nobody else uses: it may be stopped."""
+    server(name)  # or there can be none
+    directory = Path(tempfile.mkdtemp(prefix="mailsync-own-", dir="/tmp"))
+    directory.chmod(0o755)  # its users are not root
+    found = _CLASSES[name](name, directory)
+    try:
+        yield found
+    finally:
+        found.stop()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def install() -> None:

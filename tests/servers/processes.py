@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,10 +49,13 @@ class Daemon:
                 time.sleep(0.02)
 
     def stop(self) -> None:
-        """At once: nothing that a test's server holds is worth a graceful end."""
+        """At once: nothing that a test's server holds is worth a graceful end. Then its ports and sockets are free."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+        end = time.monotonic() + PATIENCE
+        while any(_lives(process) for process in members(self.pid)) and time.monotonic() < end:
+            time.sleep(0.005)
 
 
 ESTABLISHED, CLOSE_WAIT = "01", "08"  # proc(5), net/tcp; of the second only the other end is closed
@@ -68,14 +71,21 @@ def open_ends(port: int, *states: str) -> dict[int, str]:
     return found
 
 
-def holders(inode: str, session: int) -> list[int]:
-    """The processes of a session that have this socket open."""
-    found = []
+def members(session: int) -> Iterator[Path]:
+    """The processes of a session, as they are in /proc."""
     for process in Path("/proc").iterdir():
         with suppress(OSError):
             if process.name.isdecimal() and os.getsid(int(process.name)) == session:
-                links = {os.readlink(link) for link in (process / "fd").iterdir()}
-                found += [int(process.name)] if f"socket:[{inode}]" in links else []
+                yield process
+
+
+def holders(inode: str, session: int) -> list[int]:
+    """The processes of a session that have this socket open."""
+    found = []
+    for process in members(session):
+        with suppress(OSError):
+            links = {os.readlink(link) for link in (process / "fd").iterdir()}
+            found += [int(process.name)] if f"socket:[{inode}]" in links else []
     return found
 
 
@@ -113,6 +123,14 @@ def certificate(directory: Path) -> tuple[Path, Path]:
     command: list[str | Path] = ["openssl", "req", "-x509", *key_kind, *names, "-days", "3650", "-out", certificate]
     subprocess.run(command, check=True, capture_output=True)
     return certificate, key
+
+
+def _lives(process: Path) -> bool:
+    """Else it is a zombie, which has nothing open any more, or gone."""
+    try:
+        return (process / "stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _free(port: int) -> bool:

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from .fakewire import LITERAL, Tally, listen, reset_on_close
@@ -83,6 +83,7 @@ class Link:
     answered: bool = False  # the client was sent something since it sent something
     over: bool = False
     stalled: bool = False
+    broken: bool = False  # by us, as we were told to: cut, stalled, or its server killed
 
     @property
     def local(self) -> int:
@@ -95,7 +96,7 @@ class Link:
 
     def cut(self, *, reset: bool) -> None:
         """The client gets all that was passed on already, unless `reset` takes even that from it."""
-        self.over = True
+        self.over = self.broken = True
         with suppress(OSError):
             self.server.shutdown(socket.SHUT_RDWR)
             if reset:
@@ -118,6 +119,7 @@ class Proxy:
         *,
         swallow: str | bytes | None = None,  # the server executes this command, its answer is not passed on: cut
         nth: int = 1,  # of the commands in which `swallow` is found, over all connections
+        times: int = 1,  # and so often in all, the others each on a further connection
         bye: Literal["", "instead", "before", "after"] = "",  # what the server says: not executed, or before its answer
         cut_to_client: int | None = None,  # after so many bytes
         cut_to_server: int | None = None,
@@ -126,6 +128,8 @@ class Proxy:
         stall_to_client: int | None = None,  # after so many bytes nothing is taken or passed on any more, either way
         stall_to_server: int | None = None,
         watch: Callable[[bytes, Link], bool] | None = None,  # sees each command before its end is passed on; True: cut
+        edit: Callable[[bytes], bytes] | None = None,  # each response to the client; each is held until it is complete
+        heard: bytearray | None = None,  # gets all that clients send
         reset: bool = False,  # a cut is seen as ECONNRESET, not as an end
         first_only: bool = False,  # only the first connection is cut or stalled by bytes and literals
         chunk: int | None = None,  # read and pass on so many bytes at a time, in small buffers
@@ -135,7 +139,7 @@ class Proxy:
     ) -> None:
         self._target_port = target_port
         self._swallow = re.compile(swallow.encode() if isinstance(swallow, str) else swallow, re.I) if swallow else None
-        self._until = nth
+        self._until, self._times = nth, times
         self._bye = bye
         self._cut_to_client = cut_to_client
         self._cut_to_server = cut_to_server
@@ -144,6 +148,7 @@ class Proxy:
         self._stall_to_client = stall_to_client
         self._stall_to_server = stall_to_server
         self._watch = watch
+        self._edit, self._heard = edit, heard
         self._ending = threading.Event()
         self._reset = reset
         self._first_only = first_only
@@ -152,6 +157,7 @@ class Proxy:
         self._delay_to_server = delay_to_server
         self._rate_to_client = rate_to_client
         self.tally = Tally()
+        self.literals = {"to_client": 0, "to_server": 0}  # of the connection that had most
         self._listener = listen(chunk)
         self._links: list[Link] = []
         self._threads: list[threading.Thread] = []
@@ -178,6 +184,11 @@ class Proxy:
     def sent(self) -> int:
         """Bytes to clients."""
         return self.tally.sent
+
+    @property
+    def met(self) -> int:
+        """How many connections were broken as we were told to."""
+        return sum(link.broken for link in self._links)
 
     def count(self, regex: str | bytes) -> int:
         return self.tally.count(regex)
@@ -235,7 +246,10 @@ class Proxy:
         cut = Cut(self._cut_to_server, self._cut_literal_to_server) if link.faulty else Cut()
         stall = Cut(self._stall_to_server) if link.faulty else Cut()
         for data in self._arriving(link.client, self._delay_to_server, lambda size: self._came(link, size)):
+            if self._heard is not None:
+                self._heard += data
             for piece in scanner.pieces(data):
+                self._note(piece, "to_server")
                 seen = piece.last and self._command(link, scanner.text)
                 if link.swallowed and self._bye == "instead" and not link.over:
                     self._hang_up(link)
@@ -248,11 +262,17 @@ class Proxy:
 
     def _to_client(self, link: Link) -> None:
         scanner = Scanner()
+        held = b""
         cut = Cut(self._cut_to_client, self._cut_literal_to_client) if link.faulty else Cut()
         stall = Cut(self._stall_to_client) if link.faulty else Cut()
         mute = False
         for data in self._arriving(link.server, self._delay_to_client, lambda size: None):
             for piece in scanner.pieces(data):
+                self._note(piece, "to_client")
+                if self._edit:
+                    held += piece.data
+                    piece = replace(piece, data=self._edit(held) if piece.last else b"")
+                    held = b"" if piece.last else held
                 with link.lock:
                     mute = (self._bye != "after" and link.mute()) if piece.first else mute
                 if not mute:
@@ -296,7 +316,15 @@ class Proxy:
         """A network that is silent: what the client sends from now on fills the buffers."""
         link.stalled = link.stalled or stall.reached
         if link.stalled:
+            link.broken = True
             self._ending.wait()
+
+    def is_over(self) -> bool:
+        """All connections have ended, and what clients sent was passed on."""
+        return all(link.client.fileno() < 0 for link in self._links)
+
+    def _note(self, piece: Piece, direction: str) -> None:
+        self.literals[direction] = max(self.literals[direction], piece.literal)
 
     def _came(self, link: Link, size: int) -> None:
         with self.tally.lock, link.lock:
@@ -331,7 +359,8 @@ class Proxy:
             link.waiting.append(tag)
             if self._swallow and self._swallow.search(text):
                 self._until -= 1
-                if self._until == 0:
+                if self._until <= 0 and self._times and not link.swallowed:
+                    self._times -= 1
                     link.swallowed = tag
         return bool(self._watch and self._watch(text, link))
 

@@ -54,9 +54,10 @@ class Server(ABC):
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def process_of(self, client_port: int) -> int:
-        """The one that serves this plain connection, which is logged in. LookupError if there is none."""
+        """The one that serves this connection, which is logged in; in TLS, one that is its end. LookupError: none."""
         for _ in range(200):  # the process of the login hands it over
-            inode = open_ends(self.port, ESTABLISHED).get(client_port)
+            ends = open_ends(self.port, ESTABLISHED) | open_ends(self.tls_port, ESTABLISHED)
+            inode = ends.get(client_port)
             found = holders(inode, self._daemon.pid) if inode else []
             if len(found) == 1:
                 return found[0]
@@ -70,6 +71,13 @@ class Server(ABC):
     def resume(self) -> None:
         self._daemon = self._started()
         self._daemon.await_greeting(self.port)
+
+    def present(self, certificate: Path, key: Path) -> None:
+        """Its own are replaced by these."""
+        self.certificate.write_bytes(certificate.read_bytes())
+        self._key.write_bytes(key.read_bytes())
+        self.halt()
+        self.resume()
 
     def is_at_rest(self) -> bool:
         """True once it is done with all connections that clients have given up, or that were cut."""
