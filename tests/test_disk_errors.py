@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,60 +17,60 @@ from mailsync.model import Boxname, Side
 
 from .disk import Fault, why_not
 from .disk.model import Attributes, Done, Make, Sync, Truncate, Unlink, Write
-from .disk.story import ALL, CACHE, Contents, Stories, Story, chosen, looked, retried
+from .disk.story import ALL, AREAS, CACHE, Contents, Stories, Story, area, looked, retried, strata
 from .tried import FAILING, PLANTED
 
-pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(1800)]
 
 TORTURE = pytest.mark.torture
 NOTE = Callable[[str, object], None]
-FEW = 160  # each so many-th step in the short forms
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT)
-MSINFO = (".msinfo", "..msinfo", ".mailsync-")  # the beginnings of its paths
-AREAS = (("a/",), ("b/",), (CACHE,), (".local/",), MSINFO)
+few_or_all = pytest.mark.parametrize("whole", [False, pytest.param(True, marks=TORTURE)], ids=["few", "all"])
+FEW = 10  # of so many strata, one has a point in the short form for a pair
+MOST = 2 * len(ERRORS)  # points of a stratum of the cache
 
 
 # ---- one step, or all that follow ------------------------------------------------------------------------------------
 
 
 @FAILING
+@few_or_all
 @pytest.mark.parametrize(("a", "b"), ALL)
 def test_step_that_fails_is_told_and_the_next_run_heals(
-    stories: Stories, a: str, b: str, record_property: NOTE
+    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
 ) -> None:
+    """Each step, or a few; of each kind in each area once with each error."""
     story, number = stories.varied(a, b)
-    record_property("points", check_errors(story, FEW, 11 * number))
-
-
-@FAILING
-@TORTURE
-@pytest.mark.parametrize(("a", "b"), ALL)
-def test_any_step_that_fails_is_told_and_the_next_run_heals(
-    stories: Stories, a: str, b: str, record_property: NOTE
-) -> None:
-    story, number = stories.varied(a, b)
-    record_property("points", check_errors(story, 11, number))
-
-
-def check_errors(story: Story, every: int, first: int) -> int:
-    """How many there were: once and always, with all errors in turn."""
-    points = 0
-    steps = story.steps()
-    for turn, n in enumerate(chosen(steps, every, first, cache=True), first):
+    steps, points = story.steps(), 0
+    for n, turn in all_points(steps) if whole else few_points(steps, number):
         points += check_error(story, fault_at(steps, n, turn))
     assert points
-    return points
+    record_property("points", points)
+
+
+def all_points(steps: Sequence[Done]) -> Iterator[tuple[int, int]]:
+    """Steps, each with the number of its turn in its stratum."""
+    for stratum in strata(steps, cache=True):
+        cached = area(steps[stratum[0]].path) == "cache"
+        for turn in range(MOST if cached else max(len(stratum), len(ERRORS))):
+            yield stratum[turn % len(stratum)], turn
+
+
+def few_points(steps: Sequence[Done], number: int) -> Iterator[tuple[int, int]]:
+    """Other ones for the pair with the next number."""
+    for k, stratum in enumerate(strata(steps, cache=True)[number % FEW :: FEW]):
+        yield stratum[number % len(stratum)], number + k
 
 
 def fault_at(steps: Sequence[Done], n: int, turn: int) -> Fault:
     """Of this step alone; or, each second time, of all that come then in the same area."""
-    path, error = steps[n].path, ERRORS[turn // 2 % len(ERRORS)]
+    path, error = steps[n].path, ERRORS[turn % len(ERRORS)]
     if error == errno.EACCES and isinstance(steps[n].step, Attributes):
         error = errno.EIO  # there are disks whose owner may set no dates: they go without
     if turn % 2:
-        area = next((area for area in AREAS if path.startswith(area)), MSINFO)
-        return Fault(sum(done.path.startswith(area) for done in steps[:n]), area, error, always=True)
-    return Fault(n, error=error, short=turn % 4 == 0)
+        within = AREAS.get(area(path), ("",))
+        return Fault(sum(done.path.startswith(within) for done in steps[:n]), within, error, always=True)
+    return Fault(n, error=error)
 
 
 def check_error(story: Story, fault: Fault, bug: Callable[[], None] | None = None) -> int:
@@ -101,7 +101,7 @@ def check_error(story: Story, fault: Fault, bug: Callable[[], None] | None = Non
 def codes_of(hits: Sequence[Done]) -> set[int]:
     """The exit codes that may come of it: 8 where msinfo cannot be saved, 1 for a mailbox, or the lock of the run."""
     paths = {hit.path for hit in hits}
-    ours = {path for path in paths if path.startswith(MSINFO) or not path}
+    ours = {path for path in paths if area(path) in ("msinfo", "home")}
     return ({8} if ours else set()) | ({1} if paths - ours or "" in paths else set())
 
 

@@ -278,7 +278,12 @@ def litter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalStore, "__enter__", leaves)
 
 
-BUGS: Mapping[Callable[[pytest.MonkeyPatch], None], str] = {descriptor: "descriptors", rows: "mailboxes", objects: "objects", litter: "files"}
+BUGS: Mapping[Callable[[pytest.MonkeyPatch], None], str] = {
+    descriptor: "descriptors",
+    rows: "mailboxes",
+    objects: "objects",
+    litter: "files",
+}
 
 
 @PLANTED
