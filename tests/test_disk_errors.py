@@ -17,7 +17,7 @@ from mailsync.model import Boxname, Side
 
 from .disk import Fault, why_not
 from .disk.model import Attributes, Done, Make, Sync, Truncate, Unlink, Write
-from .disk.story import ALL, AREAS, CACHE, Contents, Stories, Story, area, looked, retried, strata
+from .disk.story import ALL, AREAS, CACHE, Contents, Stories, Story, area, few, looked, retried, strata
 from .tried import FAILING, PLANTED
 
 pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(1800)]
@@ -86,6 +86,8 @@ def check_error(story: Story, fault: Fault, bug: Callable[[], None] | None = Non
         assert ran.code in (codes := codes_of(acted.state.hit)), f"not one of {codes}: {where}"
     else:
         assert "" == ran.err, where
+    if made_again(fault, acted.state.hit):
+        assert 0 == ran.code, f"a call was not made again: {where}"
     if all(hit.path.startswith(CACHE) for hit in acted.state.hit):
         assert 0 == ran.code, f"only the cache was concerned: {where}"
     left = acted.disk.snapshot()
@@ -96,6 +98,13 @@ def check_error(story: Story, fault: Fault, bug: Callable[[], None] | None = Non
     except AssertionError as err:
         raise AssertionError(f"{where}: {err}") from err
     return 1
+
+
+def made_again(fault: Fault, hits: Sequence[Done]) -> bool:
+    """Whether it hinders nobody who makes the call again, for all of the data or the rest."""
+    if fault.short:
+        return not fault.always
+    return fault.error == errno.EINTR and all(isinstance(hit.step, Write | Sync | Truncate) for hit in hits)
 
 
 def codes_of(hits: Sequence[Done]) -> set[int]:
@@ -203,17 +212,38 @@ def test_nothing_is_deleted_that_cannot_be_kept(stories: Stories, error: int) ->
     story.check(acted.disk.snapshot(), retried)
 
 
+on_some = pytest.mark.parametrize(("a", "b"), [("maildir", "mbox"), ("mh", "mh"), ("maildir++", "dovecot")])
+
+
 @FAILING
-def test_interrupted_calls_are_made_again(stories: Stories, record_property: NOTE) -> None:
-    """EINTR, as a signal may cause it where a server or a user's process is the disk."""
-    story, points = stories("maildir", "mbox"), 0
-    for kind in (Write, Sync):
-        steps = [done for done in story.steps() if isinstance(done.step, kind)]
-        for n in range(0, len(steps), 40):
-            acted = story.sync(Fault(n, error=errno.EINTR, kinds=(kind,)))
-            assert (0, "") == (acted.done.code, acted.done.err), (acted.state.hit, acted.done)
-            assert story.expected == story.machine.act(acted.disk.snapshot(), looked).done
-            points += 1
+@few_or_all
+@on_some
+def test_interrupted_calls_are_made_again(stories: Stories, a: str, b: str, whole: bool, record_property: NOTE) -> None:
+    """EINTR, as a signal may cause it where a user's process is the disk; from some calls it is an error."""
+    story, number = stories.varied(a, b)
+    steps = story.steps()
+    at = {s[k] for s in strata(steps, cache=True) for k in (0, len(s) // 2, -1)} if whole else few(steps, number, 10)
+    points = sum(check_error(story, Fault(n, error=errno.EINTR)) for n in sorted(at))
+    assert points
+    record_property("points", points)
+
+
+@FAILING
+@few_or_all
+@on_some
+def test_writes_of_which_half_is_taken_are_gone_on_with(
+    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
+) -> None:
+    """Of mail, of msinfo, of the cache. Or then there is no more room anywhere."""
+    story, _ = stories.varied(a, b)
+    steps, points = story.steps(), 0
+    for k, stratum in enumerate(strata(steps, cache=True)):
+        sizes = {n: len(step.data) for n in stratum if isinstance(step := steps[n].step, Write) and len(step.data) > 1}
+        most = (MOST if area(steps[stratum[0]].path) == "cache" else len(sizes)) if whole else 1
+        for turn, n in enumerate(sorted(sizes, key=sizes.__getitem__, reverse=True)[:most]):
+            for always in (False, True) if whole else ((k + turn) % 2 == 0,):
+                points += check_error(story, Fault(n, error=errno.ENOSPC, short=True, always=always))
+    assert points
     record_property("points", points)
 
 
