@@ -45,7 +45,7 @@ def test_next_run_goes_on_where_one_was_killed(
     """At each step, or at a few of many kinds."""
     story, number = stories.varied(a, b)
     steps = story.steps()
-    record_property("points", check_kills(story, every(steps, 1) if whole else few(steps, number, 8)))
+    record_property("points", check_kills(story, every(steps, 1) if whole else few(steps, number, 10)))
 
 
 @KILLED
@@ -66,7 +66,7 @@ def test_runs_killed_again_and_again_leave_no_more_than_a_few(
     """What one leaves is used again, or taken away, by the next."""
     story, points, kills = stories(a, b), 0, 5
     usual = kinds_of_files(story.machine.act(story.before, healed).disk)
-    for n in every(story.steps(), 9 if whole else 90, 40):
+    for n in every(story.steps(), 9 if whole else 120, 40):
         disk = story.before
         for _ in range(kills):
             disk = story.sync(Fault(n), disk=disk).disk.snapshot()

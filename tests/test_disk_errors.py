@@ -9,6 +9,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import pytest
@@ -18,15 +19,13 @@ from mailsync.model import Boxname, Side
 from .disk import Fault, why_not
 from .disk.model import Attributes, Done, Make, Sync, Truncate, Unlink, Write
 from .disk.story import ALL, AREAS, CACHE, Contents, Stories, Story, area, few, looked, retried, strata
+from .test_disk_crashes import NOTE, few_or_all
 from .tried import FAILING, PLANTED
 
 pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(1800)]
 
-TORTURE = pytest.mark.torture
-NOTE = Callable[[str, object], None]
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT)
-few_or_all = pytest.mark.parametrize("whole", [False, pytest.param(True, marks=TORTURE)], ids=["few", "all"])
-FEW = 10  # of so many strata, one has a point in the short form for a pair
+FEW = 12  # of so many strata, one has a point in the short form for a pair
 MOST = 2 * len(ERRORS)  # points of a stratum of the cache
 
 
@@ -42,7 +41,7 @@ def test_step_that_fails_is_told_and_the_next_run_heals(
     """Each step, or a few; of each kind in each area once with each error."""
     story, number = stories.varied(a, b)
     steps, points = story.steps(), 0
-    for n, turn in all_points(steps) if whole else few_points(steps, number):
+    for n, turn in all_points(steps) if whole else zip(few(steps, number, FEW, cache=True), count(number)):
         points += check_error(story, fault_at(steps, n, turn))
     assert points
     record_property("points", points)
@@ -54,12 +53,6 @@ def all_points(steps: Sequence[Done]) -> Iterator[tuple[int, int]]:
         cached = area(steps[stratum[0]].path) == "cache"
         for turn in range(MOST if cached else max(len(stratum), len(ERRORS))):
             yield stratum[turn % len(stratum)], turn
-
-
-def few_points(steps: Sequence[Done], number: int) -> Iterator[tuple[int, int]]:
-    """Other ones for the pair with the next number."""
-    for k, stratum in enumerate(strata(steps, cache=True)[number % FEW :: FEW]):
-        yield stratum[number % len(stratum)], number + k
 
 
 def fault_at(steps: Sequence[Done], n: int, turn: int) -> Fault:
@@ -222,7 +215,7 @@ def test_interrupted_calls_are_made_again(stories: Stories, a: str, b: str, whol
     """EINTR, as a signal may cause it where a user's process is the disk; from some calls it is an error."""
     story, number = stories.varied(a, b)
     steps = story.steps()
-    at = {s[k] for s in strata(steps, cache=True) for k in (0, len(s) // 2, -1)} if whole else few(steps, number, 10)
+    at = {s[k] for s in strata(steps, cache=True) for k in (0, len(s) // 2, -1)} if whole else few(steps, number, FEW)
     points = sum(check_error(story, Fault(n, error=errno.EINTR)) for n in sorted(at))
     assert points
     record_property("points", points)

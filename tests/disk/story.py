@@ -213,7 +213,8 @@ def strata(steps: Sequence[Done], cache: bool = False) -> Sequence[Sequence[int]
 
 def few(steps: Sequence[Done], number: int, of: int, cache: bool = False) -> list[int]:
     """A step of each so many-th of the strata: of other ones for the pair with the next number."""
-    return [stratum[number % len(stratum)] for stratum in strata(steps, cache)[number % of :: of]]
+    found = strata(steps, cache)
+    return [stratum[number % len(stratum)] for stratum in found[number % min(of, len(found)) :: of]]
 
 
 def every(steps: Sequence[Done], stride: int, first: int = 0, cache: bool = False) -> list[int]:
