@@ -56,6 +56,7 @@ def sync(path: str) -> None:
         os.fsync(fd)
     except OSError as err:
         if err.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
+            err.filename = path
             raise
     finally:
         os.close(fd)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -19,52 +20,32 @@ from mailsync.drivers.mboxopen import MboxBox
 from mailsync.drivers.mboxscan import Edit
 
 from .disk import MODELS, Disk, Fault, why_not
-from .disk.story import ALL, PAIRS, Stories, Story, after_a_start, chosen, cuts, healed
+from .disk.story import ALL, PAIRS, REMOTE, Stories, Story, after_a_start, cuts, every, few, healed
 from .test_planted import memory_deleted_before_append
 from .tried import KILLED, PLANTED, POWER
 
-pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(1800)]
 
 TORTURE = pytest.mark.torture
 NOTE = Callable[[str, object], None]
-FEW = 110  # each so many-th step in the short forms
+TELLING = (("maildir", "mbox"), ("maildir++", "mh"), ("mbox", "mbox"), ("mh", "mh"))  # between them all there is
 
-on_all = pytest.mark.parametrize(("a", "b"), ALL)
-on_pairs = pytest.mark.parametrize(("a", "b"), PAIRS)
+few_or_all = pytest.mark.parametrize("whole", [False, pytest.param(True, marks=TORTURE)], ids=["few", "all"])
 
 
 # ---- killed ----------------------------------------------------------------------------------------------------------
 
 
 @KILLED
-@on_all
-def test_next_run_goes_on_where_one_was_killed(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
-    story, number = stories.varied(a, b)
-    record_property("points", check_kills(story, FEW, 7 * number))
-
-
-@KILLED
-@TORTURE
-@on_all
-def test_next_run_goes_on_wherever_one_was_killed(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
-    """At some steps, of each kind that there is."""
-    story, number = stories.varied(a, b)
-    record_property("points", check_kills(story, 10, number))
-
-
-@KILLED
-@TORTURE
-@on_pairs
-def test_next_run_goes_on_from_what_is_there_after_any_step(
-    stories: Stories, a: str, b: str, record_property: NOTE
+@few_or_all
+@pytest.mark.parametrize(("a", "b"), ALL)
+def test_next_run_goes_on_where_one_was_killed(
+    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
 ) -> None:
-    """What a kill leaves is what was done until then: one run shows all of it."""
-    story, _ = stories.varied(a, b)
-    disk, points = story.sync().disk, 0
-    for n in chosen(disk.done, 1):
-        note(disk.done[n], partial(story.check, disk.killed(n)))
-        points += 1
-    record_property("points", points)
+    """At each step, or at a few of many kinds."""
+    story, number = stories.varied(a, b)
+    steps = story.steps()
+    record_property("points", check_kills(story, every(steps, 1) if whole else few(steps, number, 10)))
 
 
 @KILLED
@@ -72,19 +53,20 @@ def test_next_run_goes_on_from_what_is_there_after_any_step(
 def test_next_run_goes_on_wherever_one_was_killed_that_wrote_to_its_cache(
     stories: Stories, record_property: NOTE
 ) -> None:
-    record_property("points", check_kills(stories("maildir", "mh"), 5, 1, cache=True))
+    story = stories("maildir", "mh")
+    record_property("points", check_kills(story, every(story.steps(), 3, cache=True)))
 
 
 @KILLED
-@pytest.mark.parametrize("every", [90, pytest.param(9, marks=TORTURE)])
+@few_or_all
 @pytest.mark.parametrize(("a", "b"), [("maildir", "mbox"), ("maildir++", "mh")])
 def test_runs_killed_again_and_again_leave_no_more_than_a_few(
-    stories: Stories, a: str, b: str, every: int, record_property: NOTE
+    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
 ) -> None:
     """What one leaves is used again, or taken away, by the next."""
     story, points, kills = stories(a, b), 0, 5
     usual = kinds_of_files(story.machine.act(story.before, healed).disk)
-    for n in chosen(story.steps(), every, 40):
+    for n in every(story.steps(), 9 if whole else 120, 40):
         disk = story.before
         for _ in range(kills):
             disk = story.sync(Fault(n), disk=disk).disk.snapshot()
@@ -99,10 +81,10 @@ def kinds_of_files(disk: Disk) -> Counter[str]:
     return Counter(re.sub(r"[0-9a-f]{12,}|[0-9]+", "N", path) for path, _ in disk.walk())
 
 
-def check_kills(story: Story, every: int, first: int, cache: bool = False) -> int:
+def check_kills(story: Story, at: Iterable[int]) -> int:
     """How many there were."""
     points = 0
-    for n in chosen(story.steps(), every, first, cache):
+    for n in at:
         acted = story.sync(Fault(n))
         if acted.answer is None:  # else this run had fewer steps
             note(acted.state.hit, partial(story.check, acted.disk.snapshot()))
@@ -123,31 +105,53 @@ def note(where: object, check: Callable[[], object]) -> None:
 
 
 @POWER
-@on_pairs
-def test_next_run_goes_on_after_a_power_cut(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
+@few_or_all
+@pytest.mark.parametrize(("a", "b"), PAIRS)
+def test_next_run_goes_on_after_a_power_cut(
+    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
+) -> None:
+    """After each step, after each third, or after a few."""
     story, number = stories.varied(a, b)
-    record_property("points", check_cuts(story, 3 * FEW, 17 * number))
-
-
-@POWER
-@TORTURE
-@on_pairs
-def test_next_run_goes_on_after_a_power_cut_anywhere(stories: Stories, a: str, b: str, record_property: NOTE) -> None:
-    story, number = stories.varied(a, b)
-    record_property("points", check_cuts(story, 8, number))
+    disk = story.sync().disk
+    at = every(disk.done, 1 if (a, b) in TELLING else 3, number) if whole else few(disk.done, number, 16)[:1]
+    record_property("points", check_cuts(story, cuts(disk, at)))
 
 
 @POWER
 @TORTURE
 def test_next_run_goes_on_after_a_power_cut_that_spoils_the_cache(stories: Stories, record_property: NOTE) -> None:
-    record_property("points", check_cuts(stories("maildir", "mh"), 20, 1, cache=True))
+    story = stories("maildir", "mh")
+    disk = story.sync().disk
+    record_property("points", check_cuts(story, cuts(disk, every(disk.done, 12, 1, cache=True), cache=True)))
 
 
-def check_cuts(story: Story, every: int, first: int, cache: bool = False) -> int:
-    """How many different states there were."""
+@POWER
+@few_or_all
+@pytest.mark.parametrize(("a", "b"), REMOTE)
+def test_next_run_goes_on_after_a_power_cut_here_where_a_server_kept_all(
+    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
+) -> None:
+    """The server has all that it was told until then: each cut is of a run of its own, with one model after another."""
+    story, number = stories.varied(a, b)
+    steps = story.steps()
+    at = every(steps, 3, number, cache=True) if whole else few(steps, number, 16, cache=True)
+    record_property("points", check_cuts(story, cuts_of_runs(story, at)))
+
+
+def cuts_of_runs(story: Story, at: Iterable[int]) -> Iterator[tuple[str, Disk]]:
+    models = cycle(MODELS.items())
+    for n in at:
+        acted = story.sync(Fault(n))
+        if acted.answer is None:
+            name, model = next(models)
+            yield f"{name} before {acted.state.hit}", acted.disk.cut(len(acted.disk.done), model(n))
+
+
+def check_cuts(story: Story, left: Iterable[tuple[str, Disk]]) -> int:
+    """How many there were."""
     points = 0
-    for where, left in cuts(story.sync().disk, every, first, cache):
-        note(where, partial(story.check, left, after_a_start))
+    for where, disk in left:
+        note(where, partial(story.check, disk, after_a_start))
         points += 1
     assert points
     return points

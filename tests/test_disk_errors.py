@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import pytest
@@ -17,75 +18,69 @@ from mailsync.model import Boxname, Side
 
 from .disk import Fault, why_not
 from .disk.model import Attributes, Done, Make, Sync, Truncate, Unlink, Write
-from .disk.story import ALL, CACHE, Contents, Stories, Story, chosen, looked, retried
+from .disk.story import ALL, AREAS, CACHE, Contents, Stories, Story, area, few, looked, retried, strata
+from .test_disk_crashes import NOTE, few_or_all
 from .tried import FAILING, PLANTED
 
-pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(1800)]
 
-TORTURE = pytest.mark.torture
-NOTE = Callable[[str, object], None]
-FEW = 160  # each so many-th step in the short forms
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT)
-MSINFO = (".msinfo", "..msinfo", ".mailsync-")  # the beginnings of its paths
-AREAS = (("a/",), ("b/",), (CACHE,), (".local/",), MSINFO)
+FEW = 12  # of so many strata, one has a point in the short form for a pair
+MOST = 2 * len(ERRORS)  # points of a stratum of the cache
 
 
 # ---- one step, or all that follow ------------------------------------------------------------------------------------
 
 
 @FAILING
+@few_or_all
 @pytest.mark.parametrize(("a", "b"), ALL)
 def test_step_that_fails_is_told_and_the_next_run_heals(
-    stories: Stories, a: str, b: str, record_property: NOTE
+    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
 ) -> None:
+    """Each step, or a few; of each kind in each area once with each error."""
     story, number = stories.varied(a, b)
-    record_property("points", check_errors(story, FEW, 11 * number))
-
-
-@FAILING
-@TORTURE
-@pytest.mark.parametrize(("a", "b"), ALL)
-def test_any_step_that_fails_is_told_and_the_next_run_heals(
-    stories: Stories, a: str, b: str, record_property: NOTE
-) -> None:
-    story, number = stories.varied(a, b)
-    record_property("points", check_errors(story, 11, number))
-
-
-def check_errors(story: Story, every: int, first: int) -> int:
-    """How many there were: once and always, with all errors in turn."""
-    points = 0
-    steps = story.steps()
-    for turn, n in enumerate(chosen(steps, every, first, cache=True), first):
+    steps, points = story.steps(), 0
+    for n, turn in all_points(steps) if whole else zip(few(steps, number, FEW, cache=True), count(number)):
         points += check_error(story, fault_at(steps, n, turn))
     assert points
-    return points
+    record_property("points", points)
+
+
+def all_points(steps: Sequence[Done]) -> Iterator[tuple[int, int]]:
+    """Steps, each with the number of its turn in its stratum."""
+    for stratum in strata(steps, cache=True):
+        cached = area(steps[stratum[0]].path) == "cache"
+        for turn in range(MOST if cached else max(len(stratum), len(ERRORS))):
+            yield stratum[turn % len(stratum)], turn
 
 
 def fault_at(steps: Sequence[Done], n: int, turn: int) -> Fault:
     """Of this step alone; or, each second time, of all that come then in the same area."""
-    path, error = steps[n].path, ERRORS[turn // 2 % len(ERRORS)]
+    path, error = steps[n].path, ERRORS[turn % len(ERRORS)]
     if error == errno.EACCES and isinstance(steps[n].step, Attributes):
         error = errno.EIO  # there are disks whose owner may set no dates: they go without
     if turn % 2:
-        area = next((area for area in AREAS if path.startswith(area)), MSINFO)
-        return Fault(sum(done.path.startswith(area) for done in steps[:n]), area, error, always=True)
-    return Fault(n, error=error, short=turn % 4 == 0)
+        within = AREAS.get(area(path), ("",))
+        return Fault(sum(done.path.startswith(within) for done in steps[:n]), within, error, always=True)
+    return Fault(n, error=error)
 
 
-def check_error(story: Story, fault: Fault) -> int:
+def check_error(story: Story, fault: Fault, bug: Callable[[], None] | None = None) -> int:
     """0 if this run did not come so far."""
-    acted = story.sync(fault)
+    acted = story.sync(fault, bug)
     if not acted.state.hit:
         return 0
     ran = acted.done
     where = f"{'; '.join(map(str, acted.state.hit[:3]))}, {errno.errorcode[fault.error]}: {ran}"
-    assert not re.search("Traceback|is a bug", ran.err), where
+    assert not re.search("Traceback|is a bug|: :", ran.err), where
     if ran.code:
         assert os.strerror(fault.error) in ran.err, f"without the reason: {where}"
         assert ran.code in (codes := codes_of(acted.state.hit)), f"not one of {codes}: {where}"
     else:
         assert "" == ran.err, where
+    if made_again(fault, acted.state.hit):
+        assert 0 == ran.code, f"a call was not made again: {where}"
     if all(hit.path.startswith(CACHE) for hit in acted.state.hit):
         assert 0 == ran.code, f"only the cache was concerned: {where}"
     left = acted.disk.snapshot()
@@ -98,10 +93,17 @@ def check_error(story: Story, fault: Fault) -> int:
     return 1
 
 
+def made_again(fault: Fault, hits: Sequence[Done]) -> bool:
+    """Whether it hinders nobody who makes the call again, for all of the data or the rest."""
+    if fault.short:
+        return not fault.always
+    return fault.error == errno.EINTR and all(isinstance(hit.step, Write | Sync | Truncate) for hit in hits)
+
+
 def codes_of(hits: Sequence[Done]) -> set[int]:
     """The exit codes that may come of it: 8 where msinfo cannot be saved, 1 for a mailbox, or the lock of the run."""
     paths = {hit.path for hit in hits}
-    ours = {path for path in paths if path.startswith(MSINFO) or not path}
+    ours = {path for path in paths if area(path) in ("msinfo", "home")}
     return ({8} if ours else set()) | ({1} if paths - ours or "" in paths else set())
 
 
@@ -125,6 +127,10 @@ FORMER = {
     # What had been appended was told as failed, and sent a second time.
     "mbox_whose_spool_cannot_be_removed_has_what_was_appended": (
         "mbox", Fault(0, ("b/.box.mailsync-append",), NO_ROOM, (Unlink,)), 0,
+    ),
+    # It counted as not moved, and was sent a second time.
+    "moved_message_whose_temporary_name_cannot_be_removed_is_not_sent": (
+        "mh", Fault(0, ("b/box/,mailsync",), DENIED, (Unlink,)), 0,
     ),
 }  # fmt: skip
 
@@ -199,17 +205,38 @@ def test_nothing_is_deleted_that_cannot_be_kept(stories: Stories, error: int) ->
     story.check(acted.disk.snapshot(), retried)
 
 
+on_some = pytest.mark.parametrize(("a", "b"), [("maildir", "mbox"), ("mh", "mh"), ("maildir++", "dovecot")])
+
+
 @FAILING
-def test_interrupted_calls_are_made_again(stories: Stories, record_property: NOTE) -> None:
-    """EINTR, as a signal may cause it where a server or a user's process is the disk."""
-    story, points = stories("maildir", "mbox"), 0
-    for kind in (Write, Sync):
-        steps = [done for done in story.steps() if isinstance(done.step, kind)]
-        for n in range(0, len(steps), 40):
-            acted = story.sync(Fault(n, error=errno.EINTR, kinds=(kind,)))
-            assert (0, "") == (acted.done.code, acted.done.err), (acted.state.hit, acted.done)
-            assert story.expected == story.machine.act(acted.disk.snapshot(), looked).done
-            points += 1
+@few_or_all
+@on_some
+def test_interrupted_calls_are_made_again(stories: Stories, a: str, b: str, whole: bool, record_property: NOTE) -> None:
+    """EINTR, as a signal may cause it where a user's process is the disk; from some calls it is an error."""
+    story, number = stories.varied(a, b)
+    steps = story.steps()
+    at = {s[k] for s in strata(steps, cache=True) for k in (0, len(s) // 2, -1)} if whole else few(steps, number, FEW)
+    points = sum(check_error(story, Fault(n, error=errno.EINTR)) for n in sorted(at))
+    assert points
+    record_property("points", points)
+
+
+@FAILING
+@few_or_all
+@on_some
+def test_writes_of_which_half_is_taken_are_gone_on_with(
+    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
+) -> None:
+    """Of mail, of msinfo, of the cache. Or then there is no more room anywhere."""
+    story, _ = stories.varied(a, b)
+    steps, points = story.steps(), 0
+    for k, stratum in enumerate(strata(steps, cache=True)):
+        sizes = {n: len(step.data) for n in stratum if isinstance(step := steps[n].step, Write) and len(step.data) > 1}
+        most = (MOST if area(steps[stratum[0]].path) == "cache" else len(sizes)) if whole else 1
+        for turn, n in enumerate(sorted(sizes, key=sizes.__getitem__, reverse=True)[:most]):
+            for always in (False, True) if whole else ((k + turn) % 2 == 0,):
+                points += check_error(story, Fault(n, error=errno.ENOSPC, short=True, always=always))
+    assert points
     record_property("points", points)
 
 
@@ -238,20 +265,25 @@ def short_writes_are_taken_for_whole() -> None:
     os.write = write
 
 
+def caught(story: Story, bug: Callable[[], None] | None, *, short: bool) -> list[str]:
+    """Where one write of a message, or of msinfo, shows the bug: half of it is taken; or, not `short`, none, ever."""
+    found = []
+    for within in ("a/box", "b/box", "a/deep", "..msinfo"):
+        paths = (within, f"b/.{within[2:]}.")
+        try:
+            assert check_error(story, Fault(0, paths, errno.ENOSPC, (Write,), always=not short, short=short), bug)
+        except AssertionError:
+            found.append(within)
+    return found
+
+
 @PLANTED
-@pytest.mark.parametrize("bug", [errors_of_writes_are_ignored, short_writes_are_taken_for_whole])
+@pytest.mark.parametrize(
+    ("bug", "short"), [(errors_of_writes_are_ignored, False), (short_writes_are_taken_for_whole, True)]
+)
 @pytest.mark.parametrize(("a", "b"), [("maildir", "mbox"), ("mh", "mh")])
-def test_failing_writes_catch(stories: Stories, bug: Callable[[], None], a: str, b: str) -> None:
-    """One write of a message, or of msinfo, of which half is taken, and no more."""
+def test_failing_writes_catch(stories: Stories, bug: Callable[[], None], short: bool, a: str, b: str) -> None:
     story = stories(a, b)
 
-    caught = []
-    for within in ("a/box", "b/box", "a/deep", "..msinfo"):
-        acted = story.sync(Fault(0, (within, f"b/.{within[2:]}."), errno.ENOSPC, (Write,), short=True), bug)
-        assert acted.state.hit
-        try:
-            assert acted.done.code
-            story.check(acted.disk.snapshot(), retried)
-        except AssertionError:
-            caught.append(within)
-    assert caught, "no write that fails shows this bug"
+    assert caught(story, bug, short=short), "no write that fails shows this bug"
+    assert [] == caught(story, None, short=short)

@@ -5,15 +5,30 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from mailsync.model import Boxname
+from mailsync.msinfo.text import parse
+
 from .disk import why_not
 from .disk.fuse import be_private, call
-from .mail import Ran, configure, digests, forget_cache, maildir, message, obey_permissions, run, run_apart
+from .mail import (
+    Ran,
+    configure,
+    digests,
+    entries,
+    forget_cache,
+    local,
+    maildir,
+    message,
+    obey_permissions,
+    run,
+    run_apart,
+)
 from .tried import FAILING
 
 pytestmark = FAILING
@@ -41,13 +56,14 @@ def remount(where: Path, options: str, flags: int = 0) -> None:
     call("mount", b"none", os.fsencode(where), b"tmpfs", REMOUNT | flags, options.encode())
 
 
+def config(format: str) -> str:
+    stores = f"store a {{ pat a/* prefix a/ }}\nstore b {{ pat b/* prefix b/ format {format} }}\n"
+    return stores + "channel c a b { msinfo .msinfo }\n"
+
+
 def setup(home: Path, format: str) -> None:
     """Store a has mail, b has nothing."""
-    configure(
-        home,
-        f"store a {{ pat a/* prefix a/ }}\nstore b {{ pat b/* prefix b/ format {format} }}\n"
-        "channel c a b { msinfo .msinfo }\n",
-    )
+    configure(home, config(format))
     for box, count in BOXES.items():
         maildir(home / "a" / box, *(message(f"{box}{n}", b"x" * 4000 + b"\n") for n in range(count)))
 
@@ -84,16 +100,25 @@ def test_full_disk_takes_what_it_can_and_the_rest_comes_when_there_is_room(home:
 
 @MOUNTS
 @of_each_format
-def test_disk_that_is_full_with_all_that_mailsync_writes(home: Path, format: str) -> None:
-    """Lock, cache, msinfo and both stores. What there is no room for is told, and nothing is damaged by that."""
-    setup(home, format)
-    mail = digests(home, "a/*")
+def test_disk_that_is_full_with_all_that_mailsync_writes(
+    home: Path, format: str, record_property: Callable[[str, object], None]
+) -> None:
+    """Lock, cache, msinfo and both stores. What there is no room for is told, and nothing is damaged by that.
+
+    msinfo is the one that was there, or another that is whole, and has nothing but what is on both sides.
+    """
+    points = kept = 0
     for room in range(0, 160, 32):
         home_on_it = home / f"disk{room}"
         with disk(home_on_it, "size=4m"), pytest.MonkeyPatch.context() as patch:
             patch.setenv("HOME", str(home_on_it))
             patch.chdir(home_on_it)
+            maildir(home_on_it / "a" / "first", message("first"))
+            configure(home_on_it, config(format))
+            assert 0 == run("c").code
+            before = (home_on_it / ".msinfo").read_bytes()
             setup(home_on_it, format)
+            mail = digests(home_on_it, "a/*")
             (home_on_it / "ballast").write_bytes(b"")
             with open(home_on_it / "ballast", "ab", buffering=0) as ballast:
                 while True:
@@ -105,9 +130,26 @@ def test_disk_that_is_full_with_all_that_mailsync_writes(home: Path, format: str
             ran = run("c")
             assert ran.code in (1, 8), ran
             check_told(ran, ran.code, os.strerror(errno.ENOSPC))
+            if before == (home_on_it / ".msinfo").read_bytes():
+                kept += 1
+            else:
+                check_memory(home_on_it, format)
+            points += 1
             (home_on_it / "ballast").unlink()
             assert mail == digests(home_on_it, "a/*")
             check_healed(home_on_it, format)
+    assert kept, "msinfo always had room"
+    record_property("points", points)
+
+
+def check_memory(home: Path, format: str) -> None:
+    postmark, _, raw = (home / ".msinfo").read_bytes().partition(b"\n")
+    memory, notes = parse(raw[:-1], "msgid")
+    assert postmark.startswith(b"From ")
+    assert ["<first@x>"] == list(memory[Boxname("first")])
+    assert not notes
+    for boxname, box in memory.items():
+        assert box.keys() <= {entry.id for entry in entries(local(home, "b/*", format=format), f"b/{boxname}")}
 
 
 @MOUNTS
@@ -157,7 +199,7 @@ def test_many_messages_with_which_the_same_fails_take_few_lines(home: Path) -> N
 
 @of_each_format
 def test_directory_in_which_nobody_may_write(home: Path, format: str) -> None:
-    """The whole store; then nothing but the place of msinfo."""
+    """Of a whole store. That of msinfo: see below."""
     setup(home, format)
     (home / "b").mkdir()
     (home / "b").chmod(0o555)

@@ -333,4 +333,5 @@ def _spoils(mailbox: Mailbox) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        raise BoxError(f"{mailbox}: {err.filename or ''}: {why(err)}") from err
+        where = f"{err.filename}: " if err.filename else ""
+        raise BoxError(f"{mailbox}: {where}{why(err)}") from err

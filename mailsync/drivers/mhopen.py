@@ -323,11 +323,11 @@ class OpenMh:
         try:
             uid = uid_of(file_of(os.stat(staged.path)))
             os.link(staged.path, self._box.at(str(number)))
-            os.unlink(staged.path)
         except FileExistsError:
             raise
         except OSError as err:
             return files.failure(staged.source, err)
+        files.remove(staged.path)  # if it stays, the message is there all the same
         return uid
 
     def _take(self, message: Coming, number: int) -> Appended | Failure | None:

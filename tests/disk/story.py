@@ -7,7 +7,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -25,11 +25,17 @@ from .model import MODELS, Done
 
 FORMATS = ("maildir", "maildir++", "mbox", "mh")
 PAIRS = (*combinations_with_replacement(FORMATS, 2),)
-REMOTE = tuple((format, "dovecot") for format in FORMATS)
+REMOTE = tuple((format, "dovecot") for format in (*FORMATS, "dovecot"))
 ALL = PAIRS + REMOTE
 TRASH = Boxname("Trash")  # what is there is in no channel
 CACHE = ".cache/"
-NEVER = 10**9
+AREAS = {
+    "a": ("a/",),
+    "b": ("b/",),
+    "cache": (CACHE,),
+    "state": (".local/",),
+    "msinfo": (".msinfo", "..msinfo", ".mailsync-"),
+}
 
 Contents = Mapping[Boxname, Counter[tuple[Digest, Flags, int]]]
 
@@ -44,6 +50,22 @@ class Found:
     again: Ran  # the plan of one more
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """On the server, and what mail was there before the run."""
+
+    login: Login
+    mail: Path
+
+    def anew(self) -> Login:
+        """Another account with the same mail."""
+        dovecot = server("dovecot")
+        login = dovecot.new_login()
+        shutil.copytree(self.mail, far := _maildir(login))
+        dovecot.give(login, far)
+        return login
+
+
 @dataclass
 class Story:
     """`before`: synced once, then changed by both users. `expected`: after an undisturbed run."""
@@ -51,8 +73,7 @@ class Story:
     machine: Machine
     before: Disk
     expected: Mapping[Side, Contents] = field(default_factory=dict)
-    login: Login | None = None  # on the server, if one store is there
-    mail: Path | None = None  # that was in the account
+    accounts: Sequence[Account] = ()  # those of its stores that are on the server
 
     def sync(
         self, fault: Fault | None = None, bug: Callable[[], None] | None = None, disk: Disk | None = None
@@ -72,23 +93,17 @@ class Story:
         return [done for done in self.sync().disk.done if not getattr(done.step, "quiet", False)]
 
     def fresh(self) -> Disk:
-        """As `before`, with a new account on the server."""
+        """As `before`, with new accounts on the server."""
         disk = self.before.snapshot()
-        if self.login and self.mail:
-            dovecot = server("dovecot")
-            login = dovecot.new_login()
-            far = dovecot.maildir(login)
-            assert far
-            shutil.copytree(self.mail, far)
-            dovecot.give(login, far)
-            config = disk.nodes[disk.nodes[1].names[".mailsync"]]
+        config = disk.nodes[disk.nodes[1].names[".mailsync"]]
+        for account in self.accounts:
             config.changed = config.modified = time.time_ns()
-            config.data[:] = config.data.replace(f"user={self.login.user}".encode(), f"user={login.user}".encode())
+            config.data[:] = config.data.replace(_user(account.login), _user(account.anew()))
         return disk
 
     def check(self, disk: Disk, heal: Callable[[], Found] | None = None) -> Disk:
         """The law: nothing is lost, and the next run ends as the undisturbed one. Returns what it left."""
-        if not self.login:
+        if not self.accounts:
             check_all_there(disk)
         acted = self.machine.act(disk, heal or healed)
         found = acted.done
@@ -105,34 +120,37 @@ class Stories:
     """Each made once in a process."""
 
     home: Path
-    _made: dict[tuple[str, str, bool], Story] = field(default_factory=dict)
+    _made: dict[tuple[str, str, bool, str], Story] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         import_all()
 
     def varied(self, a: str, b: str) -> tuple[Story, int]:
-        """With a number that differs. In every other one there is a trash."""
+        """With a number that differs. In every other one there is a trash; msinfo is of one format after another."""
         number = ALL.index((a, b))
-        return self(a, b, trash=(a, b) in PAIRS and number % 2 == 1), number
+        return self(a, b, (a, b) in PAIRS and number % 2 == 1, ("mbox", "maildir", "mh")[number % 3]), number
 
-    def __call__(self, a: str, b: str, trash: bool = False) -> Story:
-        """Between stores of these formats, or a server; `trash`: b deletes into one."""
-        if (a, b, trash) not in self._made:
-            self._made[a, b, trash] = story(self.home, a, b, trash)
-        return self._made[a, b, trash]
+    def __call__(self, a: str, b: str, trash: bool = False, msinfo: str = "mbox") -> Story:
+        """Between stores of these formats, or a server; `trash`: b deletes into one; `msinfo`: the format of that."""
+        key = a, b, trash, msinfo
+        if key not in self._made:
+            self._made[key] = story(self.home, *key)
+        return self._made[key]
 
 
-def story(home: Path, a: str, b: str, trash: bool) -> Story:
-    machine, login = Machine(home), None
+def story(home: Path, a: str, b: str, trash: bool, msinfo: str) -> Story:
+    machine = Machine(home)
     places = {"a": _place(a, "a", False), "b": _place(b, "b", trash)}
-    if b == "dovecot":
-        places["b"] = on_server("dovecot")
-        login = Login(places["b"].config.partition("user=")[2].partition("}")[0], "")
+    there = {"maildir": (".msinfo/cur", ".msinfo/new", ".msinfo/tmp"), "mh": (".msinfo",), "mbox": ()}[msinfo]
 
     def begin() -> Ran:
         stores = channels(Path.cwd(), places, [])
         with open(".mailsync", "a") as file:
             file.write("channel c a b { msinfo .msinfo duplicates keep }\n")
+        for directory in there:
+            Path(directory).mkdir(parents=True)
+        if msinfo == "mh":
+            Path(".msinfo/.mh_sequences").touch()
         plant(stores)
         return run("c")
 
@@ -144,12 +162,11 @@ def story(home: Path, a: str, b: str, trash: bool) -> Story:
     assert (0, "") == (first.done.code, first.done.err), first.done
     changed = machine.act(first.disk, go_on)
     assert STEPS == Counter(step["event"] for step in changed.done.steps), changed.done.out
-    found = Story(machine, changed.disk.snapshot(), login=login)
-    if login:
-        far = server("dovecot").maildir(login)
-        assert far
-        found.mail = home.parent / f"mail-{a}"
-        shutil.copytree(far, found.mail)
+    logins = [_login(place) for place in places.values() if place.name == "dovecot"]
+    mail = [home.parent / f"mail-{login.user}" for login in logins]
+    for login, copy in zip(logins, mail, strict=True):
+        shutil.copytree(_maildir(login), copy)
+    found = Story(machine, changed.disk.snapshot(), accounts=list(map(Account, logins, mail)))
     after = machine.act(found.fresh(), healed).done
     assert (0, "") == (after.ran.code, after.ran.err), after.ran
     assert after.contents[Side.A] == after.contents[Side.B]
@@ -159,23 +176,57 @@ def story(home: Path, a: str, b: str, trash: bool) -> Story:
 
 
 def _place(format: str, directory: str, trash: bool) -> Place:
+    if format == "dovecot":
+        return on_server(format)
     more = f"\n  delete trash:{directory}/{TRASH}" if trash else ""
     return Place(format, f"pat {directory}/*\n  prefix {directory}/\n  format {format}{more}")
+
+
+def _login(place: Place) -> Login:
+    return Login(place.config.partition("user=")[2].partition("}")[0], "")
+
+
+def _user(login: Login) -> bytes:
+    return f"/user={login.user}}}".encode()
+
+
+def _maildir(login: Login) -> Path:
+    far = server("dovecot").maildir(login)
+    assert far
+    return far
 
 
 # ---- points ----------------------------------------------------------------------------------------------------------
 
 
-def chosen(steps: Sequence[Done], every: int, first: int = 0, cache: bool = False) -> list[int]:
-    """Some of the steps: each so many-th, of those that do not concern the cache alone."""
-    counted = [n for n, done in enumerate(steps) if cache or not done.path.startswith(CACHE)]
-    return counted[first % every :: every]
+def area(path: str) -> str:
+    return next((name for name, beginnings in AREAS.items() if f"{path}/".startswith(beginnings)), "home")
 
 
-def cuts(disk: Disk, every: int, first: int = 0, cache: bool = False) -> Iterator[tuple[str, Disk]]:
-    """What power cuts after some of the steps leave, as different models have it; each state once."""
+def strata(steps: Sequence[Done], cache: bool = False) -> Sequence[Sequence[int]]:
+    """The steps by where they are done and of which kind they are."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for n, done in enumerate(steps):
+        found.setdefault((area(done.path), type(done.step).__name__), []).append(n)
+    return [found[key] for key in sorted(found) if cache or key[0] != "cache"]
+
+
+def few(steps: Sequence[Done], number: int, of: int, cache: bool = False) -> list[int]:
+    """A step of each so many-th of the strata: of other ones for the pair with the next number."""
+    found = strata(steps, cache)
+    return [stratum[number % len(stratum)] for stratum in found[number % min(of, len(found)) :: of]]
+
+
+def every(steps: Sequence[Done], stride: int, first: int = 0, cache: bool = False) -> list[int]:
+    """Each so many-th step, of those that do not concern the cache alone."""
+    counted = [n for n, done in enumerate(steps) if cache or area(done.path) != "cache"]
+    return counted[first % stride :: stride]
+
+
+def cuts(disk: Disk, points: Iterable[int], cache: bool = False) -> Iterator[tuple[str, Disk]]:
+    """What power cuts after these steps leave, as different models have it; each state once."""
     seen = set()
-    for n in chosen(disk.done, every, first, cache):
+    for n in points:
         for name, model in MODELS.items():
             left = disk.cut(n + 1, model(n))
             if (state := left.digest("" if cache else CACHE)) not in seen:
@@ -188,10 +239,16 @@ def cuts(disk: Disk, every: int, first: int = 0, cache: bool = False) -> Iterato
 
 def healed(*options: str) -> Found:
     """A run, what it left, and what one more would do."""
-    memory = Path(".msinfo").read_bytes()
+    memory = msinfo()
     ran, contents = run(*options, "c"), looked()
     forget_cache(Path.cwd())
     return Found(memory, ran, contents, run("-s", "--json", "c"))
+
+
+def msinfo() -> bytes:
+    """All that is in it."""
+    place = Path(".msinfo")
+    return b"".join(file.read_bytes() for file in sorted(place.rglob("*")) if file.is_file()) or place.read_bytes()
 
 
 def after_a_start() -> Found:
