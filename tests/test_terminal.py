@@ -151,7 +151,7 @@ def test_bar_is_cleared_and_the_cursor_shown(
             assert here.wait(BOUND), terminal.seen
             terminal.until(HIDE)
             terminal.type("\x03") if signum is None else terminal.process.send_signal(signum)
-            terminal.until(STOPPED)
+        terminal.until(STOPPED)
         assert code == terminal.ended()
     assert b"Synchronizing" in terminal.seen
     heals(home, far)
