@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 
 from mailsync.drivers import files, locks, maildirscan, mboxopen
+from mailsync.drivers.maildiropen import OpenMaildir
 from mailsync.drivers.mboxkept import State
 from mailsync.drivers.mh import Mh
 from mailsync.drivers.mhopen import OpenMh
+from mailsync.model import Message
 
 from .mail import configure
 from .meanwhile import Meanwhile
@@ -167,10 +170,21 @@ def names_are_not_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "steadily", lambda path, look: look())
 
 
+def copies_get_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that nobody has set."""
+    append = OpenMaildir.append
+
+    def planted(self: OpenMaildir, messages: Iterable[Message]) -> Any:
+        return append(self, (replace(one, flags=one.flags | {ANSWERED}) for one in messages))
+
+    monkeypatch.setattr(OpenMaildir, "append", planted)
+
+
 BUGS = [
     (files_are_taken_by_number, ("mh", "maildir"), "tidy x in a", 0.5),
     (locks_are_ignored, ("maildir", "mbox"), "deliver in b", 0.1),
     (names_are_not_looked_up_again, ("maildir", "maildir"), "tidy x in b", 0.15),
+    (copies_get_a_flag, ("maildir", "maildir"), "tidy x in b", 0.15),
 ]
 
 
