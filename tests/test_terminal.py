@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -31,15 +32,25 @@ BUGS = (b"Traceback", b"Exception ignored", b"bug in mailsync")
 MAIN = "from mailsync.__main__ import main; sys.exit(main())"
 
 
-class Terminal:
-    """mailsync in a session of its own, with a terminal for all it reads and says. `before`: lines of Python."""
+# The kernel stops no group of processes that has nobody to continue it.
+SHELL = ["bash", "-mc", '"$@"; test $? -gt 128 || exit; echo paused; read -r; fg', "bash"]
 
-    def __init__(self, home: Path, *args: str, before: str = "") -> None:
+
+class Terminal:
+    """mailsync in a session of its own, with a terminal for all it reads and says. `before`: lines of Python.
+
+    In a `shell` Ctrl-Z pauses it, and the next line that is typed brings it back.
+    """
+
+    def __init__(self, home: Path, *args: str, before: str = "", shell: bool = False) -> None:
         self._ours, self._theirs = pty.openpty()
         self.modes = termios.tcgetattr(self._theirs)
         self.seen = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", f"import sys; sys.argv[0] = 'mailsync'; {before or 'pass'}; {MAIN}", *args],
+            [
+                *(SHELL if shell else ()),
+                *(sys.executable, "-c", f"import sys; sys.argv[0] = 'mailsync'; {before or 'pass'}; {MAIN}", *args),
+            ],
             cwd=home,
             stdin=self._theirs,
             stdout=self._theirs,
@@ -72,6 +83,10 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
+
+    def resize(self) -> None:
+        """All that run in the foreground get SIGWINCH."""
+        fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("4H", 10, 30, 0, 0))
 
     def echo(self) -> None:
         """As a shell sets it."""
@@ -159,14 +174,15 @@ def test_bar_is_cleared_and_the_cursor_shown(
 
 @SIGNALS
 def test_bar_outlives_a_window_that_is_resized_and_a_pause(home: Path, far: FakeServer) -> None:
-    """SIGWINCH; SIGTSTP and SIGCONT, as Ctrl-Z and fg."""
+    """SIGWINCH; Ctrl-Z and fg."""
     to_server(home, far)
-    with Terminal(home, "c") as terminal:
+    with Terminal(home, "c", shell=True) as terminal:
         with stuck(far, "APPEND", 3) as here:
             assert here.wait(BOUND), terminal.seen
-            terminal.process.send_signal(signal.SIGWINCH)
-            terminal.process.send_signal(signal.SIGTSTP)
-            terminal.process.send_signal(signal.SIGCONT)
+            terminal.resize()
+            terminal.type("\x1a")
+            terminal.until(b"paused")
+            terminal.type("\n")
         assert 0 == terminal.ended()
     heals(home, far)
 
@@ -242,12 +258,13 @@ def relay(home: Path) -> Path:
 def test_password_is_not_seen_after_a_pause_either(home: Path, far: FakeServer) -> None:
     """A shell that has the terminal after Ctrl-Z turns the echo on, and does not turn it off again."""
     to_server(home, far, "")
-    with Terminal(home, "c") as terminal:
+    with Terminal(home, "c", shell=True) as terminal:
         terminal.until(b"Password for alice")
         assert within(BOUND, lambda: not terminal.echoes)
-        terminal.process.send_signal(signal.SIGTSTP)
-        terminal.process.send_signal(signal.SIGCONT)
+        terminal.type("\x1a")
+        terminal.until(b"paused")
         terminal.echo()
+        terminal.type("\n")
         assert within(BOUND, lambda: not terminal.echoes)
         terminal.type("secret\n")
         assert 0 == terminal.ended()
