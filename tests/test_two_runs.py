@@ -5,6 +5,7 @@ server between them. One runs from its beginning to its end in the middle of the
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -88,12 +89,13 @@ SCENES: list[Scenes] = [one_channel, star, two_accounts]
 EVERY: Mapping[Scenes, int] = {one_channel: 4, star: 2, two_accounts: 9}
 
 
-def meanwhile_elsewhere(scene: Scene) -> None:
+def meanwhile_elsewhere(scene: Scene) -> bool:
     """Mail comes, and is brought over; more mail comes. The run that waits may see either of them, or none."""
     scene.deliver("b", "x", LATE)
-    scene.run(1)
+    ran = scene.run(1)
     for number, (side, box) in enumerate((side, box) for side in ("a", "b") for box in BOXES):
         scene.deliver(side, box, LATE + 1 + number)
+    return bool(re.search("^[1-9][0-9]* copied", ran.out, re.M))
 
 
 def drop_what_is_everywhere(scene: Scene) -> None:
@@ -120,15 +122,18 @@ def attempt(base: Path, scenes: Scenes, at: int, *, files: bool = False) -> Mean
 
 
 def attempts(base: Path, scenes: Scenes, every: int = 1, *, files: bool = False, begin: int = 0) -> int:
-    """At how many steps that was tried."""
+    """At how many steps the other run did something."""
     count = attempt(base, scenes, -1, files=files).passed
-    points = range(begin, count, every)
-    for at in points:
+    done = 0
+    for at in range(begin, count, every):
         try:
-            attempt(base, scenes, at, files=files)
+            tried = attempt(base, scenes, at, files=files)
         except AssertionError as err:
             raise AssertionError(f"step {at} of {count}: {err}") from err
-    return len(points)
+        if tried.what and not tried.made:
+            pytest.fail(f"step {at} of {count}: the other run did nothing")
+        done += tried.made
+    return done
 
 
 @TWO
@@ -181,7 +186,12 @@ def test_second_run_on_one_machine_is_refused_at_each_step_of_the_first(place: P
     with alone(place / "base") as scene:
         scene.begin()
         scene.running = True
-        meanwhile = Meanwhile(-1, lambda: refused.append(run_in(scene.homes[0], "c")), every=9)
+
+        def again() -> bool:
+            refused.append(run_in(scene.homes[0], "c"))
+            return True
+
+        meanwhile = Meanwhile(-1, again, every=9)
         with meanwhile.in_files(place / "base/mail"):
             scene.run()
         scene.check()
