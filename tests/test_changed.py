@@ -164,9 +164,15 @@ def put_back(home: Home) -> None:
     before = home.path / "before"
     shutil.copytree(home.root, before, symlinks=True)
     later(home)
-    shutil.rmtree(home.root)
-    shutil.copytree(before, home.root, symlinks=True)
-    shutil.rmtree(before)
+    replace(home.root, before)
+
+
+def replace(root: Path, backup: Path) -> None:
+    """The directory that was there goes last: else the new one may get its inode, and be the same mailbox of MH."""
+    old = root.rename(root.with_name("old"))
+    shutil.copytree(backup, root, symlinks=True)
+    shutil.rmtree(old)
+    shutil.rmtree(backup)
 
 
 def later(home: Home) -> None:
@@ -196,9 +202,11 @@ def home_put_back(home: Home) -> None:
     before = home.path.parent / "before"
     shutil.copytree(home.path, before, symlinks=True, ignore=shutil.ignore_patterns("b"))
     later(home)
-    for path in [*home.path.glob(".[mcl]*"), home.root]:
+    for path in home.path.glob(".[mcl]*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    shutil.copytree(before, home.path, symlinks=True, dirs_exist_ok=True)
+    for path in before.glob(".[mcl]*"):
+        path.rename(home.path / path.name)
+    replace(home.root, before / "a")
     shutil.rmtree(before)
 
 
@@ -211,9 +219,7 @@ def moved_elsewhere(home: Home) -> None:
 
 def new_inodes(home: Home) -> None:
     """As rsync and `cp -a` do."""
-    home.root.rename(home.path / "old")
-    shutil.copytree(home.path / "old", home.root, copy_function=shutil.copy2)
-    shutil.rmtree(home.path / "old")
+    replace(home.root, Path(shutil.copytree(home.root, home.path / "backup")))
 
 
 def new_names(home: Home) -> None:

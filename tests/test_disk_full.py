@@ -139,6 +139,22 @@ def test_file_that_may_not_grow_so_far(home: Path) -> None:
     check_healed(home, "mbox")
 
 
+def test_many_messages_with_which_the_same_fails_take_few_lines(home: Path) -> None:
+    """There was a line for each, thousands of them on a full disk. In JSON there is."""
+    setup(home, "maildir")
+    maildir(home / "a" / "large", *(message(n, b"x" * 200_000) for n in range(300)))
+
+    ran = run_apart(home, "c", before=limit_files)
+    forget_cache(home)
+    machine = run_apart(home, "--json", "--retry", "c", before=limit_files)
+
+    lines = ran.err.splitlines()
+    assert (1, 6) == (ran.code, len(lines)), ran
+    assert all("> cannot be copied to b: " in line for line in lines[:5])
+    assert f"mailsync: large: 295 more cannot be copied to b: {os.strerror(errno.EFBIG)}" == lines[5]
+    assert 300 == len([event for event in machine.events if event.get("error")])
+
+
 @of_each_format
 def test_directory_in_which_nobody_may_write(home: Path, format: str) -> None:
     """The whole store; then nothing but the place of msinfo."""

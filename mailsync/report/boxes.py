@@ -30,15 +30,15 @@ class Boxes:
     def synced(self, result: BoxResult) -> str:
         return "".join(self._box(result))
 
-    def doing(self, step: Step) -> str:
-        """A step that failed, in words."""
+    def doing(self, step: Step, what: str) -> str:
+        """A step that failed, in words; `what` is its message, or are several with which the same failed."""
         match step:
             case Copy(to=to):
-                return f"{step.entry.id} cannot be copied to {self.names[to]}"
+                return f"{what} cannot be copied to {self.names[to]}"
             case SetFlags(on=on):
-                return f"flags of {step.entry.id} cannot be changed in {self.names[on]}"
+                return f"flags of {what} cannot be changed in {self.names[on]}"
             case Delete(on=on):
-                return f"{step.entry.id} cannot be deleted in {self.names[on]}"
+                return f"{what} cannot be deleted in {self.names[on]}"
 
     def _box(self, result: BoxResult) -> Iterator[str]:
         plan, boxname, done = result.plan, printable(result.plan.boxname), result.done()

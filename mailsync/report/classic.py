@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .results import BoxResult, Compared, Listed, MassDeletion, Restored
     from .turns import Post, Turns, Voice
 
+EACH = 5  # messages with which the same fails in one box are named; of more only the number is told
+
 
 @dataclass
 class Classic:
@@ -69,10 +71,8 @@ class Classic:
     def box(self, result: BoxResult) -> None:
         if result.plan.exists and not (self.quiet and not result.outcomes):
             self._print(self._boxes.synced(result))
-        for failed in result.failed():
-            self.problem(
-                f"{result.plan.boxname}: {self._boxes.doing(failed.step)}: {failed.failure.why}", failed.failure.hint
-            )
+        for alike in result.failed_alike():
+            self._failed(result.plan.boxname, alike)
         for done in result.boxes():
             if done.failure:
                 what = f"{result.plan.boxname}: cannot be {done.what}d in {self._names[done.on]}: {done.failure.why}"
@@ -189,6 +189,16 @@ class Classic:
         happened = [one for one in channels if one.code != 0 or any(one.summary.numbers().values())]
         lines = [f"{printable(one.channel)}: {_ended(one)}\n" for one in (happened if self.quiet else channels)]
         self._print("".join(lines) if self.quiet else "\n" + "".join(lines))
+
+    def _failed(self, boxname: Boxname, alike: Sequence[Failed]) -> None:
+        """The first few by name; of the rest, how many."""
+        step, failure = alike[0].step, alike[0].failure
+        names = [str(failed.step.entry.id) for failed in alike]
+        if len(names) > EACH + 1:
+            names[EACH:] = [f"{len(names) - EACH} more"]
+        for name in names:
+            hint = failure.hint if name is names[-1] else ""
+            self.problem(f"{boxname}: {self._boxes.doing(step, name)}: {failure.why}", hint)
 
     @property
     def _boxes(self) -> Boxes:

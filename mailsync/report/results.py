@@ -28,6 +28,13 @@ class BoxResult(NamedTuple):
         """Steps that truly failed; what vanished meanwhile did not."""
         return [o for o in self.outcomes if isinstance(o, Failed) and not o.failure.gone]
 
+    def failed_alike(self) -> list[list[Failed]]:
+        """Those together that failed at the same thing, on the same side, for the same reason."""
+        groups: dict[tuple[object, ...], list[Failed]] = {}
+        for one in self.failed():
+            groups.setdefault((type(one.step), one.step.on, one.failure.why, one.failure.hint), []).append(one)
+        return list(groups.values())
+
     def boxes(self) -> list[BoxDone]:
         return [outcome for outcome in self.outcomes if isinstance(outcome, BoxDone)]
 
