@@ -25,8 +25,8 @@ from mailsync.unchanged import State
 
 from . import scenario
 from .mail import Mail, Ran, digest, forget_cache, maildir, mbox, message, pause, run
-from .scenario import Place, Stores, on_machine, on_server
-from .tried import CHANGED, PLANTED
+from .scenario import FILES, Place, Stores, on_machine, place
+from .tried import CHANGED, PLANTED, Points
 
 pytestmark = CHANGED
 
@@ -35,7 +35,6 @@ Held = Mapping[str, set[str]]  # the names of messages by boxname
 BEFORE: Held = {"one": {"1", "2", "3", "4"}, "two": {"5", "6"}}
 MANY = [str(n) for n in range(10, 11 + FIFTY.number)]
 NAMES = [*(str(n) for n in range(1, 10)), *MANY]
-FILES = ("maildir", "maildir++", "mh", "mbox")
 PAIRS = [*((format, "maildir") for format in FILES), ("dovecot", "maildir"), ("cyrus", "mbox"), ("maildir", "dovecot")]
 LAST = "home put back"  # with a server that went on
 QUICK = [(format, "maildir") for format in ("maildir", "mbox", "dovecot")]
@@ -117,10 +116,6 @@ def make(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Ho
         return one
 
     return made
-
-
-def place(what: str, directory: str) -> Place:
-    return on_machine(what, directory) if what in FILES else on_server(what)
 
 
 # ---- what happens ----------------------------------------------------------------------------------------------------
@@ -313,7 +308,7 @@ def test_mailbox_is_not_what_it_was(
     make: Callable[[str, str], Home],
     pair: tuple[str, str],
     what: str,
-    record_property: Callable[[str, object], None],
+    record_property: Points,
 ) -> None:
     for forgets in (False, True):
         check(make(*pair), CASES[what], forgets=forgets)

@@ -21,13 +21,12 @@ from mailsync.model import Message
 from .mail import configure
 from .meanwhile import Meanwhile
 from .scene import BOXES, LATE, MOVED_IN_A, MOVED_IN_B, NEW_IN_B, QUIET, Scene, Side
-from .tried import OTHERS, PLANTED
+from .tried import OTHERS, PLANTED, Points
 from .users import ANSWERED, USERS
 
 PAIRS = [("maildir", "maildir"), ("maildir", "mbox"), ("mh", "maildir"), ("mbox", "mh")]
 
 Act = Callable[[Scene], bool]
-Record = Callable[[str, object], None]
 
 EVERY = 13  # so many steps apart are those that are tried in haste; no change is made at one of them alone
 
@@ -95,7 +94,7 @@ def attempts(home: Path, formats: tuple[str, str], points: Iterable[tuple[int, i
 @OTHERS
 @pytest.mark.parametrize("formats", PAIRS, ids="-".join)
 def test_change_by_another_program_at_some_moments_of_a_run(
-    place: Path, formats: tuple[str, str], record_property: Record
+    place: Path, formats: tuple[str, str], record_property: Points
 ) -> None:
     count = steps(place / "home", formats)
     points = [(at, 7 * at) for at in range(5, count, EVERY)]
@@ -111,7 +110,7 @@ def test_change_by_another_program_at_some_moments_of_a_run(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("formats", PAIRS, ids="-".join)
 def test_change_by_another_program_at_each_moment_of_a_run(
-    place: Path, formats: tuple[str, str], record_property: Record
+    place: Path, formats: tuple[str, str], record_property: Points
 ) -> None:
     """Each time another change, in another order for each pair: all of them in some phase of a run."""
     count = steps(place / "home", formats)
@@ -126,7 +125,7 @@ def test_change_by_another_program_at_each_moment_of_a_run(
 @OTHERS
 @pytest.mark.parametrize("side", ["a", "b"])
 def test_flag_that_is_set_while_a_message_is_moved_between_mboxes_goes_along(
-    place: Path, side: str, record_property: Record
+    place: Path, side: str, record_property: Points
 ) -> None:
     """It was copied, and deleted in the old mbox later, with whatever had been set there meanwhile."""
     number = MOVED_IN_B if side == "a" else MOVED_IN_A

@@ -30,17 +30,30 @@ from mailsync import channel, cli, stopping
 from mailsync.model import Boxname, MessageId
 
 from . import scenario
-from .mail import Mail, Ran, configure, digest, digests, forget_cache, local, maildir, message, put, read_home, run
+from .mail import (
+    BUGS,
+    STOPPED,
+    Mail,
+    Ran,
+    configure,
+    digest,
+    digests,
+    forget_cache,
+    local,
+    maildir,
+    message,
+    put,
+    read_home,
+    run,
+)
 from .scenario import on_server
 from .servers import server
 from .servers.fake import EVERYTHING, Do, FakeServer, Trap
 from .servers.proxy import Link, Proxy
-from .tried import PLANTED, SIGNALS
+from .tried import PLANTED, SIGNALS, Points
 
 FORMATS = ("maildir", "mbox", "mh")
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-STOPPED = "mailsync: stopped; what was done until then is remembered"
-BUGS = ("Traceback", "Exception ignored", "bug in mailsync")
 # Calls into the system, and the database, that change something or tell another program something.
 CALLS = {"write", "pwrite", "rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "fsync", "open", "utime"}
 CALLS |= {"ftruncate", "fchmod", "lockf", "flock", "close", "execute", "executemany", "commit", "send"}
@@ -218,7 +231,9 @@ def check(scene: Scene, stopped: Stopped, *signums: int) -> None:
     assert code in stopped.codes(*signums), (code, err, stopped.at)
     assert not scene.names() - scene.files, stopped.at
     if len(signums) == 1:
-        assert ([STOPPED] if code > 0 else []) == [line for line in err.splitlines() if "stopped" in line], stopped.at
+        assert ([f"mailsync: {STOPPED}"] if code > 0 else []) == [
+            line for line in err.splitlines() if "stopped" in line
+        ], stopped.at
         scene.remembers_what_was_done()
     if code == 0:  # it came when all was done
         assert scene.wanted == scene.held()
@@ -247,7 +262,7 @@ def each_moment(scene: Scene, count: int, call: bool, seed: int) -> int:
 @SIGNALS
 @pytest.mark.parametrize("scene", FORMATS, indirect=True)
 @pytest.mark.parametrize("call", [True, False], ids=["call", "any step"])
-def test_signal_loses_nothing(scene: Scene, call: bool, record_property: Callable[[str, object], None]) -> None:
+def test_signal_loses_nothing(scene: Scene, call: bool, record_property: Points) -> None:
     record_property("points", each_moment(scene, 8, call, seed=1))
 
 
@@ -256,15 +271,13 @@ def test_signal_loses_nothing(scene: Scene, call: bool, record_property: Callabl
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("scene", FORMATS, indirect=True)
 @pytest.mark.parametrize("call", [True, False], ids=["call", "any step"])
-def test_signal_loses_nothing_anywhere(
-    scene: Scene, call: bool, record_property: Callable[[str, object], None]
-) -> None:
+def test_signal_loses_nothing_anywhere(scene: Scene, call: bool, record_property: Points) -> None:
     record_property("points", each_moment(scene, 150, call, seed=2))
 
 
 @SIGNALS
 @pytest.mark.parametrize("scene", ["mbox"], indirect=True)
-def test_second_signal_is_as_safe_as_the_first(scene: Scene, record_property: Callable[[str, object], None]) -> None:
+def test_second_signal_is_as_safe_as_the_first(scene: Scene, record_property: Points) -> None:
     """It ends what the first one waits for, and leaves nothing half done: raised between any two lines, it did."""
     found = moments(scene, 10, call=False, seed=3)
     for moment in found:
@@ -276,9 +289,7 @@ def test_second_signal_is_as_safe_as_the_first(scene: Scene, record_property: Ca
 @pytest.mark.torture
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("scene", FORMATS, indirect=True)
-def test_second_signal_is_as_safe_as_the_first_anywhere(
-    scene: Scene, record_property: Callable[[str, object], None]
-) -> None:
+def test_second_signal_is_as_safe_as_the_first_anywhere(scene: Scene, record_property: Points) -> None:
     found = moments(scene, 100, call=False, seed=4)
     for moment in found:
         check(scene, signalled(scene.again(), moment, signal.SIGINT, signal.SIGTERM), signal.SIGINT, signal.SIGTERM)
@@ -320,9 +331,7 @@ def starting(home: Path, number: int, signum: int) -> Stopped:
 
 @SIGNALS
 @pytest.mark.parametrize("scene", ["mbox"], indirect=True)
-def test_signal_while_it_starts_or_ends_shows_no_traceback(
-    scene: Scene, record_property: Callable[[str, object], None]
-) -> None:
+def test_signal_while_it_starts_or_ends_shows_no_traceback(scene: Scene, record_property: Points) -> None:
     """A second of Ctrl-C is soon pressed. Most events are imports, and the parser of the configuration."""
     total = int(starting(scene.again(), 0, 0).at)
     codes = []
@@ -427,7 +436,7 @@ def at_server(home: Path, nth: int, signum: int) -> int | None:
         assert code in {0, 128 + signum, -signum}, err
     else:
         assert code == 128 + signum, (last, err)
-    assert ([STOPPED] if code > 0 else []) == [line for line in err.splitlines() if "stopped" in line]
+    assert ([f"mailsync: {STOPPED}"] if code > 0 else []) == [line for line in err.splitlines() if "stopped" in line]
     configure(home, text)
     memory = (home / ".msinfo-ab").read_text() if (home / ".msinfo-ab").exists() else ""
     a, b = there(stores, "a"), there(stores, "b")
@@ -457,7 +466,7 @@ def each_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: Itera
 @SIGNALS
 @pytest.mark.usefixtures("home")
 def test_signal_at_a_command_of_a_server_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Points
 ) -> None:
     numbers = (4, 9, 16)
     tried = each_command(tmp_path, monkeypatch, numbers)
@@ -470,7 +479,7 @@ def test_signal_at_a_command_of_a_server_loses_nothing(
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("home")
 def test_signal_at_each_command_of_a_server_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Points
 ) -> None:
     tried = each_command(tmp_path, monkeypatch, range(1, 100))
     assert 14 < tried < 99
@@ -497,9 +506,7 @@ def test_copies_that_a_server_tells_of_after_the_signal_are_remembered(home: Pat
 
 
 @SIGNALS
-def test_signal_while_local_files_are_changed_ends_with_a_farewell(
-    home: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_signal_while_local_files_are_changed_ends_with_a_farewell(home: Path, record_property: Points) -> None:
     """The connection is idle: it is not only closed."""
     there, one = server("dovecot"), Boxname("one")
     stores = scenario.channels(home, {"a": scenario.on_machine("maildir", "a"), "b": on_server("dovecot")}, ["ab"])
@@ -515,7 +522,7 @@ def test_signal_while_local_files_are_changed_ends_with_a_farewell(
         with Proxy(there.port) as proxy:
             configure(home, text.replace(f":{there.port}/", f":{proxy.port}/"))
             ran = forked(home, partial(ended_at_removal, home, at))
-            assert (128 + signal.SIGTERM, f"{STOPPED}\n") == (ran.code, ran.err)
+            assert (128 + signal.SIGTERM, f"mailsync: {STOPPED}\n") == (ran.code, ran.err)
             assert 1 == proxy.connections == proxy.count(" LOGOUT$")
         assert f"<new{at}@x>" in (home / ".msinfo-ab").read_text()
         configure(home, text)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from .mail import configure, forget_cache, maildir, message, run, within
+from .mail import BUGS, STOPPED, configure, forget_cache, maildir, message, run, within
 from .servers.fake import EVERYTHING, Do, FakeServer, Trap
 from .tried import PLANTED, SIGNALS
 
@@ -27,8 +27,6 @@ HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"
 LONG = pytest.mark.torture
 ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 ONE_END = [(signal.SIGINT, 130), *(pytest.param(*end, marks=LONG) for end in ENDS[1:])]
-STOPPED = b"stopped; what was done until then is remembered"
-BUGS = (b"Traceback", b"Exception ignored", b"bug in mailsync")
 MAIN = "from mailsync.__main__ import main; sys.exit(main())"
 
 
@@ -104,7 +102,7 @@ class Terminal:
         assert self.modes == termios.tcgetattr(self._theirs)
         os.write(self._theirs, b"|end|")
         self.until(b"|end|")
-        assert not [bug for bug in BUGS if bug in self.seen], self.seen
+        assert not [bug for bug in BUGS if bug.encode() in self.seen], self.seen
         assert self.seen.rfind(HIDE) <= self.seen.rfind(SHOW)
         return code
 
@@ -166,7 +164,7 @@ def test_bar_is_cleared_and_the_cursor_shown(
             assert here.wait(BOUND), terminal.seen
             terminal.until(HIDE)
             terminal.type("\x03") if signum is None else terminal.process.send_signal(signum)
-        terminal.until(STOPPED)
+        terminal.until(STOPPED.encode())
         assert code == terminal.ended()
     assert b"Synchronizing" in terminal.seen
     heals(home, far)
@@ -221,7 +219,7 @@ def test_signal_at_a_password_prompt_brings_the_echo_back(
         terminal.type("half of the pass")
         terminal.type("\x03") if signum == signal.SIGINT else terminal.process.send_signal(signum)
         assert code == terminal.ended()
-    assert STOPPED in terminal.seen
+    assert STOPPED.encode() in terminal.seen
     assert b"half" not in terminal.seen
     heals(home, far)
 
@@ -236,7 +234,7 @@ def test_signal_at_a_prompt_in_the_middle_of_several_channels_ends_them(home: Pa
         terminal.until(b"Password for alice")
         terminal.type("\x03")
         assert 130 == terminal.ended()
-    assert STOPPED in terminal.seen
+    assert STOPPED.encode() in terminal.seen
 
 
 def relay(home: Path) -> Path:
@@ -304,7 +302,7 @@ def test_command_for_a_secret_is_ended_and_the_terminal_as_it_was(
         assert code == terminal.ended()
     assert b"" == os.read(alive, 1)  # nobody has it open
     os.close(alive)
-    assert STOPPED in terminal.seen
+    assert STOPPED.encode() in terminal.seen
     heals(home, far)
 
 
@@ -323,7 +321,7 @@ def test_ctrl_c_ends_the_tunnel_too_and_what_was_done_is_remembered(home: Path, 
         with stuck(far, "APPEND", 3) as here:
             assert here.wait(BOUND), terminal.seen
             terminal.type("\x03")
-            terminal.until(STOPPED)
+            terminal.until(STOPPED.encode())
         assert 130 == terminal.ended()
     heals(home, far)
 

@@ -22,7 +22,7 @@ from .mail import configure, within
 from .meanwhile import Meanwhile
 from .scene import BOXES, LATE, NEW_IN_A, NEW_IN_B, Scene, Side, run_in
 from .servers import server
-from .tried import PLANTED, TWO
+from .tried import PLANTED, TWO, Points
 from .users import ImapUser, MaildirUser
 
 
@@ -51,7 +51,6 @@ def machine(home: Path, a: Side, b: Side, msinfo: str = ".msinfo") -> Path:
 
 
 Scenes = Callable[[Path], AbstractContextManager[Scene]]
-Record = Callable[[str, object], None]
 
 
 def msinfo_on(side: Side) -> str:
@@ -139,7 +138,7 @@ def attempts(base: Path, scenes: Scenes, every: int = 1, *, files: bool = False,
 @TWO
 @pytest.mark.parametrize("scenes", SCENES)
 def test_run_of_another_machine_before_some_commands_of_a_run(
-    place: Path, scenes: Scenes, record_property: Record
+    place: Path, scenes: Scenes, record_property: Points
 ) -> None:
     record_property("points", attempts(place / "base", scenes, EVERY[scenes]))
 
@@ -149,7 +148,7 @@ def test_run_of_another_machine_before_some_commands_of_a_run(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenes", SCENES)
 def test_run_of_another_machine_before_each_command_of_a_run(
-    place: Path, scenes: Scenes, record_property: Record
+    place: Path, scenes: Scenes, record_property: Points
 ) -> None:
     record_property("points", attempts(place / "base", scenes))
 
@@ -159,7 +158,7 @@ def test_run_of_another_machine_before_each_command_of_a_run(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenes", [one_channel, star])
 def test_run_of_another_machine_before_each_step_of_a_run_in_files(
-    place: Path, scenes: Scenes, record_property: Record
+    place: Path, scenes: Scenes, record_property: Points
 ) -> None:
     record_property("points", attempts(place / "base", scenes, 3, files=True))
 
@@ -181,7 +180,7 @@ def alone(base: Path) -> Iterator[Scene]:
 
 
 @TWO
-def test_second_run_on_one_machine_is_refused_at_each_step_of_the_first(place: Path, record_property: Record) -> None:
+def test_second_run_on_one_machine_is_refused_at_each_step_of_the_first(place: Path, record_property: Points) -> None:
     refused = []
     with alone(place / "base") as scene:
         scene.begin()
@@ -317,7 +316,7 @@ def test_these_attempts_catch(
 
 @PLANTED
 def test_run_that_does_not_look_at_the_lock_is_caught(
-    place: Path, monkeypatch: pytest.MonkeyPatch, record_property: Record
+    place: Path, monkeypatch: pytest.MonkeyPatch, record_property: Points
 ) -> None:
     lock_is_not_looked_at(monkeypatch)
 
