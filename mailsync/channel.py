@@ -183,8 +183,9 @@ class Run:
             raise
         try:
             self._save()
-        except stopping.Stopped:  # once: nothing is left to be done but this
-            self._save()
+        except stopping.Stopped as stopped:  # once: nothing is left to be done but this
+            if not stopped.again:
+                self._save()
             raise
         if failure := self._waiting.save():
             self._report.note(str(failure), asked=True)

@@ -29,9 +29,10 @@ _stops: dict[int, Stop] = {}  # by thread
 class Stopped(BaseException):
     """A signal: end as Ctrl-C does, with what was done remembered."""
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int, *, again: bool = False) -> None:
         super().__init__(signum)
         self.code = 128 + signum
+        self.again = again  # not the first one: nothing more is to be waited for
 
 
 class Stop:
@@ -40,6 +41,7 @@ class Stop:
     def __init__(self) -> None:
         self._signum = 0
         self._came = 0
+        self._told = False
         self.waits = 0  # so many signals end what no bell wakes; 0: nothing waits
         self._lock = RLock()
         self._others: list[Callable[[int], None]] = []  # are told, too
@@ -84,7 +86,8 @@ class Stop:
                 with suppress(BlockingIOError):
                     os.read(self.bell, 64)
         if signum:
-            raise Stopped(signum)
+            again, self._told = self._told, True
+            raise Stopped(signum, again=again)
 
     def close(self) -> None:
         os.close(self.bell)

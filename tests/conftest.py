@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from .mail import ordinary_rights
-from .tried import Tally
+from .tried import Tally, properties
 
 if TYPE_CHECKING:
     from .disk.story import Stories
@@ -88,8 +88,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
     outcome = yield
     report = outcome.get_result()
-    if mark := item.get_closest_marker("tried"):  # a test may be another thing than the rest of its module
-        report.user_properties.append(("tried", mark.args[0]))
+    report.user_properties.extend(properties(item))
     if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--no-skips"):
         report.outcome = "failed"
         report.longrepr = f"skipped, but CI skips nothing: {report.longrepr}"

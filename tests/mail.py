@@ -29,6 +29,8 @@ from mailsync.unchanged import TICK, is_past
 
 MSGID = identify("msgid")
 NEW_YEAR = 1704067200  # 2024, as UTC
+STOPPED = "stopped; what was done until then is remembered"
+BUGS = ("Traceback", "Exception ignored", "bug in mailsync")  # what is never said
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER = 24, 1, 2, 3  # linux/prctl.h, capability.h
 
 
@@ -36,6 +38,11 @@ def message(name: object = "1", text: bytes = b"hi\n") -> bytes:
     """An ordinary message, with `<NAME@x>` as its id."""
     head = f"From: a@x\nTo: b@x\nSubject: mail {name}\nMessage-ID: <{name}@x>\nDate: Mon, 1 Jan 2024 00:00:00 +0000\n\n"
     return head.encode() + text
+
+
+def crlf(raw: bytes) -> bytes:
+    """As it goes over the wire."""
+    return raw.replace(b"\n", b"\r\n")
 
 
 ODD: Mapping[str, bytes] = {
@@ -50,7 +57,7 @@ ODD: Mapping[str, bytes] = {
     "8-bit-header": b"From: J\xfcrgen <j@x>\nSubject: \xe4\xf6\xfc \xff\nMessage-ID: <8-bit@x>\n\nhi\n",
     "8-bit-id": b"Subject: x\nMessage-ID: <\xe4\xff@x>\n\nhi\n",
     "bare-cr": message("bare-cr", b"a\rb\r\rc\n\rd\r"),
-    "crlf": message("crlf", b"a\nb\n\n").replace(b"\n", b"\r\n"),
+    "crlf": crlf(message("crlf", b"a\nb\n\n")),
     "crlf-body": message("crlf-body", b"a\r\nb\nc\r\n"),
     "from-lines": message("from-lines", b"From me\n>From you\n>>From x Mon Jan  1 10:00:00 2024\n"),
     "postmark-in-body": message("postmark-in-body", b"\nFrom x@y Mon Jan  1 10:00:00 2024\n\nFrom x\n"),

@@ -19,14 +19,18 @@ BY_NUMBER = ("write", "pwrite", "pread", "ftruncate", "fsync")
 
 @dataclass
 class Meanwhile:
-    """Calls `act` once, before the step of this number; what `act` does itself is no step. Or `every` so many steps."""
+    """Calls `act` once, before the step of this number; what `act` does itself is no step. Or `every` so many steps.
+
+    `act` tells whether it could do anything.
+    """
 
     at: int
-    act: Callable[[], object]
+    act: Callable[[], bool]
     every: int = 0
     passed: int = 0
     what: str = ""  # the step before which it was done
     busy: bool = False
+    made: bool = False  # something was done
 
     def step(self, what: str) -> None:
         if self.busy:
@@ -35,7 +39,7 @@ class Meanwhile:
             self.what = what
             self.busy = True
             try:
-                self.act()
+                self.made = self.act() or self.made
             finally:
                 self.busy = False
         self.passed += 1

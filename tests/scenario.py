@@ -21,6 +21,7 @@ from .servers import server
 
 Contents = Mapping[Boxname, Counter[tuple[Digest, Flags]]]
 
+FILES = ("maildir", "maildir++", "mh", "mbox")  # formats
 # What cannot hold mail in a mailbox that has others below it.
 FLAT = frozenset({"mbox", "dovecot-mbox", "imap4d"})
 SLOW = frozenset({"imap4d"})
@@ -67,6 +68,11 @@ class Stores:
         known = config.load(config.find(None, home))
         with Opener(home, {}, Vault(home)).store(known.stores[name]) as store:
             yield store
+
+
+def place(name: str, directory: str) -> Place:
+    """In this directory, if it is a format; else an account on this server."""
+    return on_machine(name, directory) if name in FILES else on_server(name)
 
 
 def channels(home: Path, places: Mapping[str, Place], pairs: Iterable[str]) -> Stores:

@@ -32,14 +32,19 @@ class Truth:
     delivered: dict[int, str] = field(default_factory=dict)  # number: mailbox
     dropped: set[int] = field(default_factory=set)
     moved: dict[int, dict[str, str]] = field(default_factory=dict)  # by side: where to
-    flagged: dict[int, set[str]] = field(default_factory=dict)
+    flagged: dict[int, set[str]] = field(default_factory=dict)  # and must be so in the end
+    ever: dict[int, set[str]] = field(default_factory=dict)  # flags that somebody has set
+
+    def flag(self, number: int, flag: str) -> None:
+        self.flagged.setdefault(number, set()).add(flag)
+        self.ever.setdefault(number, set()).add(flag)
 
     def boxes(self, number: int) -> set[str]:
         """Where it may be in the end; several, if both sides have moved it elsewhere."""
         return set(self.moved.get(number, {}).values()) or {self.delivered[number]}
 
     def check(self, found: Found) -> None:
-        """Of mailboxes that are equal on all sides: nothing lost, doubled, back again, or without its flags."""
+        """Of mailboxes that are equal on all sides: nothing lost, doubled, back again, or with others' flags."""
         for number in self.delivered:
             here = {box: [flags for (one, flags) in mails.elements() if one == number] for box, mails in found.items()}
             copies = sum(map(len, here.values()))
@@ -55,6 +60,7 @@ class Truth:
                 assert copies == len(in_boxes), f"{number} is doubled"
             for flags in (flags for each in here.values() for flags in each):
                 assert flags >= self.flagged.get(number, set()), f"{number} has only {set(flags)}"
+                assert flags <= self.ever.get(number, set()), f"{number} has {set(flags)}"
         assert {number for mails in found.values() for number, _ in mails} <= self.delivered.keys()
 
 
@@ -108,7 +114,7 @@ class Scene:
 
     def flag(self, side: str, box: str, number: int, flag: str = SEEN) -> bool:
         if done := self.sides[side].user.flag(box, number, flag):
-            self.truth.flagged.setdefault(number, set()).add(flag)
+            self.truth.flag(number, flag)
             self.flagged_by.setdefault(number, set()).add(side)
         return done
 
@@ -158,7 +164,7 @@ class Scene:
             case "drop":
                 self.truth.dropped.add(number)
             case "flag":
-                self.truth.flagged.setdefault(number, set()).add(told["flag"])
+                self.truth.flag(number, told["flag"])
             case "move":
                 self.truth.moved.setdefault(number, {})[side] = told["to"]
 

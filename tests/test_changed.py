@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from mailsync.config.values import FIFTY
 from mailsync.drivers.mh import SEQUENCES
 from mailsync.model import FLAGGED, Boxname, Flags, MessageId, Token
 from mailsync.settled import Settled, Stamp
@@ -24,16 +25,16 @@ from mailsync.unchanged import State
 
 from . import scenario
 from .mail import Mail, Ran, digest, forget_cache, maildir, mbox, message, pause, run
-from .scenario import Place, Stores, on_machine, on_server
-from .tried import CHANGED, PLANTED
+from .scenario import FILES, Place, Stores, on_machine, place
+from .tried import CHANGED, PLANTED, Points
 
 pytestmark = CHANGED
 
 ONE, TWO = Boxname("one"), Boxname("two")
 Held = Mapping[str, set[str]]  # the names of messages by boxname
 BEFORE: Held = {"one": {"1", "2", "3", "4"}, "two": {"5", "6"}}
-NAMES = [str(n) for n in range(1, 10)]
-FILES = ("maildir", "maildir++", "mh", "mbox")
+MANY = [str(n) for n in range(10, 11 + FIFTY.number)]
+NAMES = [*(str(n) for n in range(1, 10)), *MANY]
 PAIRS = [*((format, "maildir") for format in FILES), ("dovecot", "maildir"), ("cyrus", "mbox"), ("maildir", "dovecot")]
 LAST = "home put back"  # with a server that went on
 QUICK = [(format, "maildir") for format in ("maildir", "mbox", "dovecot")]
@@ -117,10 +118,6 @@ def make(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Ho
     return made
 
 
-def place(what: str, directory: str) -> Place:
-    return on_machine(what, directory) if what in FILES else on_server(what)
-
-
 # ---- what happens ----------------------------------------------------------------------------------------------------
 
 
@@ -161,9 +158,13 @@ def swap(home: Home) -> None:
 
 def put_back(home: Home) -> None:
     """As a whole, after a message was deleted on both sides, one came, and one was flagged."""
+    put_back_after(home, later)
+
+
+def put_back_after(home: Home, happens: Callable[[Home], object]) -> None:
     before = home.path / "before"
     shutil.copytree(home.root, before, symlinks=True)
-    later(home)
+    happens(home)
     replace(home.root, before)
 
 
@@ -307,7 +308,7 @@ def test_mailbox_is_not_what_it_was(
     make: Callable[[str, str], Home],
     pair: tuple[str, str],
     what: str,
-    record_property: Callable[[str, object], None],
+    record_property: Points,
 ) -> None:
     for forgets in (False, True):
         check(make(*pair), CASES[what], forgets=forgets)
@@ -353,6 +354,45 @@ def test_store_put_back_is_filled_again_if_msinfo_is_removed(make: Callable[[str
 
     found = {**BEFORE, "two": {"5", "6", "7"}} if command else BEFORE
     assert (found, found) == (home.held("a"), home.held("b"))
+
+
+@pytest.mark.parametrize("format", FILES)
+def test_what_came_after_the_backup_is_brought_back_by_undo(make: Callable[[str, str], Home], format: str) -> None:
+    """Nothing tells files that were put back from files of which a user has deleted some; but nothing is lost."""
+    home = make(format, "maildir")
+    put_back(home)
+    home.run()
+    assert BEFORE == home.held("a") == home.held("b")
+
+    undone = run("--undo", "ab")
+    home.run()
+
+    assert (0, "") == (undone.code, undone.err)
+    assert {**BEFORE, "two": {"5", "6", "7"}} == home.held("a") == home.held("b")
+    forget_cache(home.path)
+    assert [] == home.run("-s").steps
+
+
+@pytest.mark.parametrize("format", FILES)
+def test_backup_in_which_much_is_missing_deletes_nothing(make: Callable[[str, str], Home], format: str) -> None:
+    """The guard holds it; without msinfo all comes back, as the README says."""
+    home = make(format, "maildir")
+
+    def much_comes(home: Home) -> None:
+        home.put(TWO, *MANY)
+        home.run()
+
+    put_back_after(home, much_comes)
+    full = {**BEFORE, "two": {*BEFORE["two"], *MANY}}
+
+    held = run("ab")
+
+    assert 4 == held.code
+    assert f"{len(MANY)} messages would be deleted from store b, more than max_delete {FIFTY}" in held.err
+    assert (BEFORE, full) == (home.held("a"), home.held("b"))
+    (home.path / ".msinfo-ab").unlink()
+    home.run()
+    assert full == home.held("a") == home.held("b")
 
 
 # ---- the checker is checked ------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
@@ -17,7 +16,6 @@ from .mail import Ran, configure, digests, maildir, message, run, run_within_bou
 from .tried import HOSTILE
 
 pytestmark = HOSTILE
-Points: TypeAlias = Callable[[str, object], None]  # record_property
 
 GOOD = """\
 store md { pat md/*  prefix md/ }

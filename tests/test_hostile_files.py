@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
@@ -25,6 +24,7 @@ from .mail import (
     Mail,
     Ran,
     configure,
+    digest,
     digests,
     forget_cache,
     listing,
@@ -37,9 +37,7 @@ from .mail import (
     run,
     run_within_bounds,
 )
-from .tried import HOSTILE, PLANTED
-
-Points: TypeAlias = Callable[[str, object], None]  # record_property
+from .tried import HOSTILE, PLANTED, Points
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
 SECRET = message("secret", b"what is outside is nobody's business\n")
@@ -130,8 +128,6 @@ def test_what_is_no_message_is_never_read_and_hinders_no_other(
 
 
 def digests_of(*found: bytes) -> list[str]:
-    from .mail import digest
-
     return sorted(digest(raw) for raw in found)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,7 @@ from mailsync.identity import identify
 from mailsync.report import columns
 
 from .mail import Mail, configure, digests, forget_cache, local, maildir, message, put, run, run_within_bounds
-from .tried import HOSTILE, PLANTED
-
-Points = Callable[[str, object], None]  # record_property
+from .tried import HOSTILE, PLANTED, Points
 
 FORMATS = ("maildir", "maildir++", "mbox", "mh")
 MB = 1_000_000
@@ -60,10 +59,6 @@ SMALL: Mapping[str, bytes] = {
 }
 
 
-def long_lines() -> Iterator[bytes]:
-    return (b"0123456789" * 7 + b"\n" for _ in range(3 * MB // 71))
-
-
 # What no program should hold in memory: a beginning, what is repeated, how often, and an end. Short form: a twentieth.
 LARGE: Mapping[str, tuple[bytes, bytes, int, bytes]] = {
     "header without end": (b"Message-ID: <endless@x>\nX: ", b"y" * MB, 50, b""),
@@ -95,18 +90,14 @@ def stores(home: Path, format: str) -> None:
     configure(home, "".join(blocks) + "channel c md to { msinfo .c }\nchannel d to back { msinfo .d }\n")
 
 
-def settled(home: Path, *, go: Callable[..., object] = run) -> None:
+def settled(home: Path, *, bounded: bool = False) -> None:
     """There and back it is what it was, and there is nothing to do any more, whatever is known."""
+    go = partial(run_within_bounds, home) if bounded else run
     for channel in "cd":
-        ran = run_within_bounds(home, channel) if go is run_within_bounds else run(channel)
+        ran = go(channel)
         assert (0, "") == (ran.code, ran.err)
         forget_cache(home)
-        again = (
-            run_within_bounds(home, "-s", "--json", channel)
-            if go is run_within_bounds
-            else run("-s", "--json", channel)
-        )
-        assert [] == again.steps
+        assert [] == go("-s", "--json", channel).steps
     assert digests(home, "md/*") == {name.replace("back", "md"): box for name, box in digests(home, "back/*").items()}
 
 
@@ -168,7 +159,7 @@ def large_goes(home: Path, format: str, part: int, names: Sequence[str] = tuple(
                 file.write(again)
             file.write(end)
 
-    settled(home, go=run_within_bounds)
+    settled(home, bounded=True)
 
 
 # ---- on the screen ---------------------------------------------------------------------------------------------------

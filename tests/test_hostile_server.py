@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from . import scenario
 from .mail import digests, forget_cache, maildir, run, run_within_bounds
 from .scenario import on_machine, on_server
 from .test_hostile_mail import SMALL
-from .tried import HOSTILE
+from .tried import HOSTILE, Points
 
 pytestmark = HOSTILE
 
@@ -36,9 +36,7 @@ def at_rest(home: Path, channel: str) -> None:
 
 
 @pytest.mark.parametrize("mails", [SMALL, LONG], ids=["small", "long"])
-def test_hostile_mail_goes_over_a_server(
-    home: Path, mails: Mapping[str, bytes], record_property: Callable[[str, object], None]
-) -> None:
+def test_hostile_mail_goes_over_a_server(home: Path, mails: Mapping[str, bytes], record_property: Points) -> None:
     """Of a header longer than is held here, a server tells the same id: or all of it would be deleted and come back."""
     places = {"a": on_machine("maildir", "a"), "s": on_server("dovecot"), "b": on_machine("mbox", "b")}
     scenario.channels(home, places, ["as", "sb"])

@@ -12,7 +12,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ from mailsync.drivers.imap.sasl import Login, OAuthBearer, Plain, XOAuth2
 from mailsync.drivers.imap.scram import ScramSha256
 from mailsync.spec import Remote
 
-from .mail import Ran, configure, maildir, message, run, run_apart
+from .mail import Ran, configure, crlf, maildir, message, run, run_apart
 from .servers.fake import EVERYTHING, FakeServer
 from .test_imap_dial import forms
-from .tried import PLANTED, SECRETS
+from .tried import PLANTED, SECRETS, Points
 
 SECRET = "Gn4-quokka!Zx9"
 UMASKS = (0o000, 0o022, 0o077)
@@ -100,7 +100,7 @@ def far(home: Path) -> Iterator[FakeServer]:
     (home.parent / "spy.py").write_text(SPY)
     (home.parent / "seen").touch()
     with FakeServer(EVERYTHING | {"AUTH=XOAUTH2"}, passwords={"alice": SECRET}) as server:
-        server.store[b"INBOX"].add(message("there").replace(b"\n", b"\r\n"))
+        server.store[b"INBOX"].add(crlf(message("there")))
         yield server
 
 
@@ -161,7 +161,7 @@ def written(home: Path) -> list[Path]:
 @SECRETS
 @pytest.mark.parametrize("umask", [0o000, pytest.param(0o022, marks=LONG), pytest.param(0o077, marks=LONG)], ids=oct)
 def test_all_that_is_written_is_its_owners_alone(
-    home: Path, far: FakeServer, umask: int, record_property: Callable[[str, object], None]
+    home: Path, far: FakeServer, umask: int, record_property: Points
 ) -> None:
     """Also the directories above: who may write to ~/.local/state may put another directory in place of ours."""
     at_home(home, far.port, ways(home)["passwd"])
@@ -185,7 +185,7 @@ def test_nothing_is_open_to_others_even_for_a_moment(
     far: FakeServer,
     umask: int,
     monkeypatch: pytest.MonkeyPatch,
-    record_property: Callable[[str, object], None],
+    record_property: Points,
 ) -> None:
     """Temporary files and locks: each is looked at as soon as it is made. A dotlock may be read by all, as usual."""
     at_home(home, far.port, ways(home)["passwd"])
@@ -277,7 +277,7 @@ def test_no_secret_is_written_said_or_passed_on(
     far: FakeServer,
     way: str,
     monkeypatch: pytest.MonkeyPatch,
-    record_property: Callable[[str, object], None],
+    record_property: Points,
 ) -> None:
     """Not even to the hooks, and the commands that bring it; nor when the login fails or a bug ends the run."""
     at_home(home, far.port, ways(home)[way])

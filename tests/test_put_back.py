@@ -24,7 +24,7 @@ from mailsync.drivers.imap.box import ServerBox
 from mailsync.drivers.imap.draft import Draft
 from mailsync.drivers.imap.select import Selected, selected
 
-from .mail import Ran, configure, forget_cache, local, message, pause, raws, run
+from .mail import Ran, configure, crlf, forget_cache, local, message, pause, raws, run
 from .servers import Login, server
 from .servers.fake import EVERYTHING, Do, FakeServer, Trap
 from .servers.fakestore import FakeBox
@@ -62,11 +62,11 @@ class Fake:
 
     def deliver(self, *names: str) -> None:
         for name in names:
-            self.fake.store[b"INBOX"].add(crlf(name))
+            self.fake.store[b"INBOX"].add(crlf(message(name)))
 
     def delete(self, *names: str) -> None:
         box = self.fake.store[b"INBOX"]
-        box.remove(*(one.uid for one in box.messages if one.raw in map(crlf, names)))
+        box.remove(*(one.uid for one in box.messages if one.raw in [crlf(message(name)) for name in names]))
 
     def save(self) -> None:
         self._saved = deepcopy(self.fake.store[b"INBOX"])
@@ -98,7 +98,7 @@ class Real:
     def deliver(self, *names: str) -> None:
         with self.client() as client:
             for name in names:
-                client.append("INBOX", crlf(name))
+                client.append("INBOX", crlf(message(name)))
 
     def delete(self, *names: str) -> None:
         with self.client() as client:
@@ -128,10 +128,6 @@ def account(where: str, home: Path) -> Iterator[Account]:
     else:
         with FakeServer(ABILITIES[where]) as fake:
             yield Fake(fake)
-
-
-def crlf(name: str) -> bytes:
-    return message(name).replace(b"\n", b"\r\n")
 
 
 def name_of(raw: bytes) -> str:

@@ -21,7 +21,10 @@ import termios
 import threading
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -30,22 +33,37 @@ import pytest
 
 from mailsync import channel, cli, stopping
 from mailsync.drivers import delivery
-from mailsync.model import Boxname
+from mailsync.model import Boxname, MessageId
 from mailsync.out import Out
 from mailsync.plan import Done, Failed
 from mailsync.report.classic import Classic
 
 from . import scenario
-from .mail import Mail, Ran, configure, digests, forget_cache, local, maildir, message, put, read_home, run, within
+from .mail import (
+    BUGS,
+    STOPPED,
+    Mail,
+    Ran,
+    configure,
+    digest,
+    digests,
+    forget_cache,
+    local,
+    maildir,
+    message,
+    put,
+    read_home,
+    run,
+    within,
+)
 from .scenario import on_server
 from .servers import server
+from .servers.fake import EVERYTHING, Do, FakeServer, Trap
 from .servers.proxy import Link, Proxy
-from .tried import PLANTED, SIGNALS
+from .tried import PLANTED, SIGNALS, Points
 
 FORMATS = ("maildir", "mbox", "mh")
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-STOPPED = "mailsync: stopped; what was done until then is remembered"
-BUGS = ("Traceback", "Exception ignored", "bug in mailsync")
 # Calls into the system, and the database, that change something or tell another program something.
 CALLS = {"write", "pwrite", "rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "fsync", "open", "utime"}
 CALLS |= {"ftruncate", "fchmod", "lockf", "flock", "close", "execute", "executemany", "commit", "send"}
@@ -71,10 +89,10 @@ class Counter:
     """What a profiler calls. `signums`: what is sent at that moment, and after every hundred events more."""
 
     moment: Moment
+    stack: Path  # where it was when the last one was sent
     signums: list[int] = field(default_factory=list)
     count: int = 0
     sent: int = 0
-    at: str = ""  # the stack when the last one was sent
 
     def __call__(self, frame: FrameType, event: str, what: object) -> None:
         name = getattr(what, "__name__", "") if event in ("c_call", "c_return") else ""
@@ -82,14 +100,21 @@ class Counter:
             return
         self.count += not self.moment.call or name in CALLS or bool(self.sent)
         if self.sent < len(self.signums) and self.count == self.moment.number + 100 * self.sent:
-            self.at = "".join(traceback.format_stack(frame, limit=12))
+            self.stack.write_text("".join(traceback.format_stack(frame)))
             self.sent += 1
             os.kill(os.getpid(), self.signums[self.sent - 1])
 
 
 class Stopped(NamedTuple):
     ran: Ran
-    at: str  # the stack
+    at: str  # the stack when the signal came
+
+    def codes(self, *signums: int) -> set[int]:
+        """How it may end: from the moment that signals are handled, by no other way than that."""
+        stopped = {128 + signum for signum in signums}
+        if re.search(r'command\.py", line \d+, in run$', self.at, re.M):
+            return stopped
+        return {0} | stopped | ({-signum for signum in signums} if "in _carried_out\n" not in self.at else set())
 
 
 def forked(home: Path, act: Callable[[], int]) -> Ran:
@@ -115,7 +140,7 @@ def forked(home: Path, act: Callable[[], int]) -> Ran:
 
 
 def profiled(home: Path, counter: Counter) -> Ran:
-    """`mailsync c`; what the counter has seen is left in a file."""
+    """`mailsync c`; how much the counter has seen is left in a file."""
 
     def act() -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # as __main__ does
@@ -124,22 +149,22 @@ def profiled(home: Path, counter: Counter) -> Ran:
             return cli.main(["c"])
         finally:
             sys.setprofile(None)
-            (home.parent / "seen").write_text(f"{counter.count}\n{counter.at}")
+            (home.parent / "count").write_text(f"{counter.count}")
 
     return forked(home, act)
 
 
 def counted(home: Path, call: bool) -> int:
     """How many moments a run has that is not disturbed."""
-    assert 0 == profiled(home, Counter(Moment(0, call))).code
-    return int((home.parent / "seen").read_text())
+    assert 0 == profiled(home, Counter(Moment(0, call), home.parent / "stack")).code
+    return int((home.parent / "count").read_text())
 
 
 def signalled(home: Path, moment: Moment, *signums: int) -> Stopped:
     """Is sent the first signal at that moment, and the next one a hundred events later."""
-    (home.parent / "seen").write_text("it was ended")
-    ran = profiled(home, Counter(moment, list(signums)))
-    return Stopped(ran, (home.parent / "seen").read_text())
+    stack = home.parent / "stack"
+    stack.write_text("it had ended\n")
+    return Stopped(profiled(home, Counter(moment, stack, list(signums))), stack.read_text())
 
 
 # ---- the law ---------------------------------------------------------------------------------------------------------
@@ -213,10 +238,12 @@ def check(scene: Scene, stopped: Stopped, *signums: int) -> None:
     """However far it came."""
     code, out, err = stopped.ran.code, stopped.ran.out, stopped.ran.err
     assert not [bug for bug in BUGS if bug in out + err], (out, err, stopped.at)
-    assert code in {0, *(128 + signum for signum in signums), *(-signum for signum in signums)}, (code, err, stopped.at)
+    assert code in stopped.codes(*signums), (code, err, stopped.at)
     assert not scene.names() - scene.files, stopped.at
     if len(signums) == 1:
-        assert ([STOPPED] if code > 0 else []) == [line for line in err.splitlines() if "stopped" in line], stopped.at
+        assert ([f"mailsync: {STOPPED}"] if code > 0 else []) == [
+            line for line in err.splitlines() if "stopped" in line
+        ], stopped.at
         scene.remembers_what_was_done()
     if code == 0:  # it came when all was done
         assert scene.wanted == scene.held()
@@ -245,7 +272,7 @@ def each_moment(scene: Scene, count: int, call: bool, seed: int) -> int:
 @SIGNALS
 @pytest.mark.parametrize("scene", FORMATS, indirect=True)
 @pytest.mark.parametrize("call", [True, False], ids=["call", "any step"])
-def test_signal_loses_nothing(scene: Scene, call: bool, record_property: Callable[[str, object], None]) -> None:
+def test_signal_loses_nothing(scene: Scene, call: bool, record_property: Points) -> None:
     record_property("points", each_moment(scene, 8, call, seed=1))
 
 
@@ -254,15 +281,13 @@ def test_signal_loses_nothing(scene: Scene, call: bool, record_property: Callabl
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("scene", FORMATS, indirect=True)
 @pytest.mark.parametrize("call", [True, False], ids=["call", "any step"])
-def test_signal_loses_nothing_anywhere(
-    scene: Scene, call: bool, record_property: Callable[[str, object], None]
-) -> None:
+def test_signal_loses_nothing_anywhere(scene: Scene, call: bool, record_property: Points) -> None:
     record_property("points", each_moment(scene, 150, call, seed=2))
 
 
 @SIGNALS
 @pytest.mark.parametrize("scene", ["mbox"], indirect=True)
-def test_second_signal_is_as_safe_as_the_first(scene: Scene, record_property: Callable[[str, object], None]) -> None:
+def test_second_signal_is_as_safe_as_the_first(scene: Scene, record_property: Points) -> None:
     """It ends what the first one waits for, and leaves nothing half done: raised between any two lines, it did."""
     found = moments(scene, 10, call=False, seed=3)
     for moment in found:
@@ -274,9 +299,7 @@ def test_second_signal_is_as_safe_as_the_first(scene: Scene, record_property: Ca
 @pytest.mark.torture
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("scene", FORMATS, indirect=True)
-def test_second_signal_is_as_safe_as_the_first_anywhere(
-    scene: Scene, record_property: Callable[[str, object], None]
-) -> None:
+def test_second_signal_is_as_safe_as_the_first_anywhere(scene: Scene, record_property: Points) -> None:
     found = moments(scene, 100, call=False, seed=4)
     for moment in found:
         check(scene, signalled(scene.again(), moment, signal.SIGINT, signal.SIGTERM), signal.SIGINT, signal.SIGTERM)
@@ -286,42 +309,50 @@ def test_second_signal_is_as_safe_as_the_first_anywhere(
 # ---- before and after a run ------------------------------------------------------------------------------------------
 
 STARTING = """\
-import os, runpy, signal, sys
-number, signum, count = int(sys.argv[1]), int(sys.argv[2]), 0
+import atexit, os, runpy, signal, sys, traceback
+number, signum, stack, count = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], 0
 def each(frame, event, what):
     global count
     count += 1
     if count == number:
         sys.setprofile(None)
+        with open(stack, "w") as file:
+            traceback.print_stack(frame, file=file)
         os.kill(os.getpid(), signum)
 def main_begins(event, args):
     if event == "import" and args[0] == "mailsync.cli" and sys.getprofile() is None and not count:
         sys.setprofile(each)
 sys.addaudithook(main_begins)
+if not number:
+    atexit.register(lambda: open(stack, "w").write(str(count)))
 sys.argv = ["mailsync", "c"]
 runpy.run_module("mailsync", run_name="__main__", alter_sys=True)
 """
 
 
-def starting(home: Path, number: int, signum: int) -> Ran:
-    """As a user starts it, from the first of its imports to the end of Python itself."""
-    done = subprocess.run(
-        [sys.executable, "-c", STARTING, str(number), str(signum)], cwd=home, capture_output=True, text=True, timeout=60
-    )
-    return Ran(done.returncode, done.stdout, done.stderr)
+def starting(home: Path, number: int, signum: int) -> Stopped:
+    """As a user starts it, from the first of its imports to the end of Python itself; 0: `at` tells their number."""
+    stack = home.parent / "stack"
+    stack.write_text("it had ended\n")
+    words = [sys.executable, "-c", STARTING, str(number), str(signum), str(stack)]
+    done = subprocess.run(words, cwd=home, capture_output=True, text=True, timeout=60)
+    return Stopped(Ran(done.returncode, done.stdout, done.stderr), stack.read_text())
 
 
 @SIGNALS
 @pytest.mark.parametrize("scene", ["mbox"], indirect=True)
-def test_signal_while_it_starts_or_ends_shows_no_traceback(
-    scene: Scene, record_property: Callable[[str, object], None]
-) -> None:
+def test_signal_while_it_starts_or_ends_shows_no_traceback(scene: Scene, record_property: Points) -> None:
     """A second of Ctrl-C is soon pressed. Most events are imports, and the parser of the configuration."""
-    numbers = [1, 10, 100, 1000, 10_000, 100_000, 200_000, 400_000]
-    for n, number in enumerate(numbers):
+    total = int(starting(scene.again(), 0, 0).at)
+    codes = []
+    for n, number in enumerate([1, 10, 1000, 10_000, total // 4, total // 2, total - 2000, total - 10]):
         signum = ENDS[n % len(ENDS)]
-        check(scene, Stopped(starting(scene.again(), number, signum), str(number)), signum)
-    record_property("points", len(numbers))
+        stopped = starting(scene.again(), number, signum)
+        check(scene, stopped, signum)
+        codes.append(stopped.ran.code)
+    assert [-2, -15, -1, -2] == codes[:4]
+    assert [128 + 15, 128 + 1] == codes[4:6]
+    record_property("points", len(codes))
 
 
 # ---- streams that are gone -------------------------------------------------------------------------------------------
@@ -445,15 +476,26 @@ class Signalling(Proxy):
         return cut
 
 
-def at_server(home: Path, nth: int, signum: int) -> bool:
-    """One point: False if the run ended before its nth command."""
+NAMES = {"one": {f"a{n}" for n in range(3)}, "two": {f"b{n}" for n in range(3)}}
+
+
+def there(stores: scenario.Stores, name: str) -> dict[str, set[str]]:
+    """The names of the messages of each mailbox, each of which is there once."""
+    known = {digest(message(one)): one for one in chain(*NAMES.values())}
+    with stores.opened(name) as store:
+        found = scenario.contents(store)
+    assert all(count == 1 for box in found.values() for count in box.values()), found
+    return {name: {known[exact] for exact, _ in found.get(Boxname(name), ())} for name in NAMES}
+
+
+def at_server(home: Path, nth: int, signum: int) -> int | None:
+    """One point: the exit code; None if the run ended before its nth command."""
     place = on_server("dovecot")
     stores = scenario.channels(home, {"a": scenario.on_machine("maildir", "a"), "b": place}, ["ab"])
     text = (home / ".mailsync").read_text()
-    boxes = [Boxname("one"), Boxname("two")]
-    with stores.opened("a") as a, stores.opened("b") as b:
-        scenario.fill(a, {boxes[0]: [Mail(message(f"a{n}")) for n in range(3)]})
-        scenario.fill(b, {boxes[1]: [Mail(message(f"b{n}")) for n in range(3)]})
+    for side, boxname in (("a", "one"), ("b", "two")):
+        with stores.opened(side) as store:
+            scenario.fill(store, {Boxname(boxname): [Mail(message(name)) for name in sorted(NAMES[boxname])]})
     with Signalling(server("dovecot").port, nth, signum) as proxy:
         configure(home, text.replace(f":{server('dovecot').port}/", f":{proxy.port}/"))
         process = subprocess.Popen(
@@ -465,38 +507,51 @@ def at_server(home: Path, nth: int, signum: int) -> bool:
         )
         proxy.victim = process.pid
         out, err = process.communicate(timeout=100)
-        came = proxy.reached.is_set()
+        came, code = proxy.reached.is_set(), process.returncode
+        last = proxy.tally.log[nth - 1 :][:1]
     assert not [bug for bug in BUGS if bug in out + err]
-    assert process.returncode in ({0, 128 + signum, -signum} if came else {0}), err
+    if not came:
+        assert code == 0, err
+    elif b"LOGOUT" in last[0]:  # the run may have been over
+        assert code in {0, 128 + signum, -signum}, err
+    else:
+        assert code == 128 + signum, (last, err)
+    assert ([f"mailsync: {STOPPED}"] if code > 0 else []) == [line for line in err.splitlines() if "stopped" in line]
     configure(home, text)
+    memory = (home / ".msinfo-ab").read_text() if (home / ".msinfo-ab").exists() else ""
+    a, b = there(stores, "a"), there(stores, "b")
+    assert not [name for box in NAMES for name in a[box] & b[box] if f"<{name}@x>" not in memory], last
     assert 0 == run("ab").code
-    with stores.opened("a") as a, stores.opened("b") as b:
-        assert scenario.contents(a) == scenario.contents(b)
-        held = {name: sum(box.values()) for name, box in scenario.contents(a).items()}
-    assert {"one": 3, "two": 3} == {name: held[Boxname(name)] for name in ("one", "two")}
+    assert NAMES == there(stores, "a") == there(stores, "b")
     forget_cache(home)
     assert [] == run("-s", "--json", "ab").steps
-    return came
+    return code if came else None
 
 
 def each_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: Iterable[int]) -> int:
-    tried = 0
-    for tried, nth in enumerate(numbers, 1):
+    """How many there are of these. All but the last ones end the run."""
+    codes = []
+    for nth in numbers:
         home = tmp_path / f"n{nth}"
         home.mkdir()
         monkeypatch.setenv("HOME", str(home))
         monkeypatch.chdir(home)
-        if not at_server(home, nth, ENDS[nth % len(ENDS)]):
-            return tried - 1
-    return tried
+        code = at_server(home, nth, ENDS[nth % len(ENDS)])
+        if code is None:
+            break
+        codes.append(code)
+    return len(codes)
 
 
 @SIGNALS
 @pytest.mark.usefixtures("home")
 def test_signal_at_a_command_of_a_server_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Points
 ) -> None:
-    record_property("points", each_command(tmp_path, monkeypatch, (4, 9, 14)))
+    numbers = (4, 9, 16)
+    tried = each_command(tmp_path, monkeypatch, numbers)
+    assert len(numbers) == tried
+    record_property("points", tried)
 
 
 @SIGNALS
@@ -504,9 +559,73 @@ def test_signal_at_a_command_of_a_server_loses_nothing(
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("home")
 def test_signal_at_each_command_of_a_server_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Points
 ) -> None:
-    record_property("points", each_command(tmp_path, monkeypatch, range(1, 100)))
+    tried = each_command(tmp_path, monkeypatch, range(1, 100))
+    assert 14 < tried < 99
+    record_property("points", tried)
+
+
+@SIGNALS
+@pytest.mark.parametrize("without", [set(), {"MULTIAPPEND"}, {"MULTIAPPEND", "UIDPLUS"}, {"LITERAL+", "LITERAL-"}])
+def test_copies_that_a_server_tells_of_after_the_signal_are_remembered(home: Path, without: set[str]) -> None:
+    """They were forgotten, though the server had them: what was deleted on one side before the next run came back."""
+    maildir(home / "md/one", *(message(n) for n in range(4)))
+    with FakeServer(EVERYTHING - without) as fake:
+        place = f"{{127.0.0.1:{fake.port}/user=alice}}"
+        stores = f"store md {{ pat md/* prefix md/ }}\nstore far {{ server {place} passwd secret }}\n"
+        configure(home, f"{stores}channel c md far {{ msinfo .m }}\n")
+        fake.script.append(Trap("APPEND", Do(lambda _: os.kill(os.getpid(), signal.SIGTERM))))
+        ran = run("c")
+        there = [one.raw for one in fake.store[b"one"].messages]
+
+    assert 143 == ran.code
+    memory = (home / ".m").read_bytes() if (home / ".m").exists() else b""
+    assert there
+    assert len(there) == memory.count(b"@x>")
+
+
+@SIGNALS
+def test_signal_while_local_files_are_changed_ends_with_a_farewell(home: Path, record_property: Points) -> None:
+    """The connection is idle: it is not only closed."""
+    there, one = server("dovecot"), Boxname("one")
+    stores = scenario.channels(home, {"a": scenario.on_machine("maildir", "a"), "b": on_server("dovecot")}, ["ab"])
+    with stores.opened("a") as a:
+        scenario.fill(a, {one: [Mail(message(n)) for n in range(9)]})
+    assert 0 == run("ab").code
+    text = (home / ".mailsync").read_text()
+    codes = []
+    for at in range(3):
+        with stores.opened("a") as a, stores.opened("b") as b:
+            scenario.fill(a, {one: [Mail(message(f"new{at}"))]})
+            scenario.change(b, one, {MessageId(f"<{3 * at + n}@x>"): None for n in range(3)})
+        with Proxy(there.port) as proxy:
+            configure(home, text.replace(f":{there.port}/", f":{proxy.port}/"))
+            ran = forked(home, partial(ended_at_removal, home, at))
+            assert (128 + signal.SIGTERM, f"mailsync: {STOPPED}\n") == (ran.code, ran.err)
+            assert 1 == proxy.connections == proxy.count(" LOGOUT$")
+        assert f"<new{at}@x>" in (home / ".msinfo-ab").read_text()
+        configure(home, text)
+        codes.append(ran.code)
+    assert 0 == run("ab").code
+    with stores.opened("a") as a, stores.opened("b") as b:
+        assert scenario.contents(a)[one] == scenario.contents(b)[one]
+        assert 3 == scenario.contents(a)[one].total()
+    record_property("points", len(codes))
+
+
+def ended_at_removal(home: Path, nth: int) -> int:
+    """`mailsync ab`, which gets a signal before its nth message goes from a to where it is kept for a while."""
+    rename, gone = os.rename, count()
+
+    def counted(path: str, to: str) -> None:
+        if path.startswith(str(home / "a")) and next(gone) == nth:
+            os.kill(os.getpid(), signal.SIGTERM)
+        rename(path, to)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "rename", counted)
+        return cli.main(["ab"])
 
 
 # ---- planted ---------------------------------------------------------------------------------------------------------
@@ -532,9 +651,13 @@ def raised_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping.Stop, "interrupt", planted)
 
 
+def not_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "signals", lambda *_: nullcontext())
+
+
 @PLANTED
 @pytest.mark.parametrize("scene", ["mbox"], indirect=True)
-@pytest.mark.parametrize(("bug", "late"), [(not_remembered, True), (raised_anywhere, False)])
+@pytest.mark.parametrize(("bug", "late"), [(not_remembered, True), (raised_anywhere, False), (not_handled, False)])
 def test_planted_bug_is_found(scene: Scene, bug: Callable[[pytest.MonkeyPatch], None], late: bool) -> None:
     """It shows late, when copies are made, or early."""
     with pytest.MonkeyPatch.context() as patch:

@@ -5,6 +5,7 @@ server between them. One runs from its beginning to its end in the middle of the
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from .mail import configure, within
 from .meanwhile import Meanwhile
 from .scene import BOXES, LATE, NEW_IN_A, NEW_IN_B, Scene, Side, run_in
 from .servers import server
-from .tried import PLANTED, TWO
+from .tried import PLANTED, TWO, Points
 from .users import ImapUser, MaildirUser
 
 
@@ -50,7 +51,6 @@ def machine(home: Path, a: Side, b: Side, msinfo: str = ".msinfo") -> Path:
 
 
 Scenes = Callable[[Path], AbstractContextManager[Scene]]
-Record = Callable[[str, object], None]
 
 
 def msinfo_on(side: Side) -> str:
@@ -88,12 +88,13 @@ SCENES: list[Scenes] = [one_channel, star, two_accounts]
 EVERY: Mapping[Scenes, int] = {one_channel: 4, star: 2, two_accounts: 9}
 
 
-def meanwhile_elsewhere(scene: Scene) -> None:
+def meanwhile_elsewhere(scene: Scene) -> bool:
     """Mail comes, and is brought over; more mail comes. The run that waits may see either of them, or none."""
     scene.deliver("b", "x", LATE)
-    scene.run(1)
+    ran = scene.run(1)
     for number, (side, box) in enumerate((side, box) for side in ("a", "b") for box in BOXES):
         scene.deliver(side, box, LATE + 1 + number)
+    return bool(re.search("^[1-9][0-9]* copied", ran.out, re.M))
 
 
 def drop_what_is_everywhere(scene: Scene) -> None:
@@ -120,21 +121,24 @@ def attempt(base: Path, scenes: Scenes, at: int, *, files: bool = False) -> Mean
 
 
 def attempts(base: Path, scenes: Scenes, every: int = 1, *, files: bool = False, begin: int = 0) -> int:
-    """At how many steps that was tried."""
+    """At how many steps the other run did something."""
     count = attempt(base, scenes, -1, files=files).passed
-    points = range(begin, count, every)
-    for at in points:
+    done = 0
+    for at in range(begin, count, every):
         try:
-            attempt(base, scenes, at, files=files)
+            tried = attempt(base, scenes, at, files=files)
         except AssertionError as err:
             raise AssertionError(f"step {at} of {count}: {err}") from err
-    return len(points)
+        if tried.what and not tried.made:
+            pytest.fail(f"step {at} of {count}: the other run did nothing")
+        done += tried.made
+    return done
 
 
 @TWO
 @pytest.mark.parametrize("scenes", SCENES)
 def test_run_of_another_machine_before_some_commands_of_a_run(
-    place: Path, scenes: Scenes, record_property: Record
+    place: Path, scenes: Scenes, record_property: Points
 ) -> None:
     record_property("points", attempts(place / "base", scenes, EVERY[scenes]))
 
@@ -144,7 +148,7 @@ def test_run_of_another_machine_before_some_commands_of_a_run(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenes", SCENES)
 def test_run_of_another_machine_before_each_command_of_a_run(
-    place: Path, scenes: Scenes, record_property: Record
+    place: Path, scenes: Scenes, record_property: Points
 ) -> None:
     record_property("points", attempts(place / "base", scenes))
 
@@ -154,7 +158,7 @@ def test_run_of_another_machine_before_each_command_of_a_run(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenes", [one_channel, star])
 def test_run_of_another_machine_before_each_step_of_a_run_in_files(
-    place: Path, scenes: Scenes, record_property: Record
+    place: Path, scenes: Scenes, record_property: Points
 ) -> None:
     record_property("points", attempts(place / "base", scenes, 3, files=True))
 
@@ -176,12 +180,17 @@ def alone(base: Path) -> Iterator[Scene]:
 
 
 @TWO
-def test_second_run_on_one_machine_is_refused_at_each_step_of_the_first(place: Path, record_property: Record) -> None:
+def test_second_run_on_one_machine_is_refused_at_each_step_of_the_first(place: Path, record_property: Points) -> None:
     refused = []
     with alone(place / "base") as scene:
         scene.begin()
         scene.running = True
-        meanwhile = Meanwhile(-1, lambda: refused.append(run_in(scene.homes[0], "c")), every=9)
+
+        def again() -> bool:
+            refused.append(run_in(scene.homes[0], "c"))
+            return True
+
+        meanwhile = Meanwhile(-1, again, every=9)
         with meanwhile.in_files(place / "base/mail"):
             scene.run()
         scene.check()
@@ -307,7 +316,7 @@ def test_these_attempts_catch(
 
 @PLANTED
 def test_run_that_does_not_look_at_the_lock_is_caught(
-    place: Path, monkeypatch: pytest.MonkeyPatch, record_property: Record
+    place: Path, monkeypatch: pytest.MonkeyPatch, record_property: Points
 ) -> None:
     lock_is_not_looked_at(monkeypatch)
 

@@ -96,6 +96,9 @@ class Appender:
                     yield from self._single(ready)
             if open_batch:
                 self._conn.push(b"\r\n")
+                open_batch = None
+            all_sent()
+            yield from self._answered(0)
         except GeneratorExit:
             with suppress(Lost):
                 self._end(open_batch)
@@ -109,8 +112,6 @@ class Appender:
                     self._conn.hurry()
                 yield from self._answered(0)  # they are done, and are to be remembered
             raise
-        all_sent()
-        yield from self._answered(0)
 
     def _end(self, open_batch: Command | None) -> None:
         """The input broke off: end what was begun. Once it is over, nobody wonders what came of it."""
@@ -212,7 +213,7 @@ class Appender:
             uids: Iterator[Uid | None] = iter(())
             end = None
             if sent:
-                end = self._conn.result(command.tag)
+                end = self._conn.result(command.tag, insist=True)
                 uids = iter(self._uids(end, len(sent)))
             self._pending.popleft()
             for slot in command.slots:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from ...errors import Lost
 from ...model import Appended, Failure, FlagChange, Flags, Message, Uid
+from ...stopping import Stopped
 from ..contract import Box
 from ..delivery import removed
 from . import changes
@@ -33,17 +35,17 @@ class ServerBox(OpenBox):
             before = self._next(conn)
             # GNU mailutils appends once to a mailbox that is open, and never again.
             host.unselect()
-            done = self._found(list(appender.run(stream)), before)
-            yield from self._with_flags(b"APPEND", done, wanted)
+            with _till_stopped(appender.run(stream)) as done:
+                yield from self._with_flags(b"APPEND", self._found(done, before), wanted)
             return
         if b"APPEND" not in host.keeps_flags:
-            first = list(appender.run(_to_try(stream, wanted)))
-            host.look_anew()
-            yield from self._with_flags(b"APPEND", first, wanted)
+            with _till_stopped(appender.run(_to_try(stream, wanted))) as first:
+                host.look_anew()
+                yield from self._with_flags(b"APPEND", first, wanted)
         if not host.keeps_flags.get(b"APPEND", True):
-            done = list(appender.run(stream))
-            host.look_anew()
-            yield from self._with_flags(b"APPEND", done, wanted)
+            with _till_stopped(appender.run(stream)) as done:
+                host.look_anew()
+                yield from self._with_flags(b"APPEND", done, wanted)
             return
         for one in appender.run(stream, lambda: host.all_asked(conn)):
             host.look_anew()  # Courier does not see in an open mailbox what it has just put there
@@ -220,3 +222,19 @@ def _difference(uid: int, flags: Flags, wanted: Flags) -> FlagChange | None:
     add = frozenset(flag for flag in wanted if flag.lower() not in have)
     remove = frozenset(flag for flag in flags if flag.lower() not in want)
     return FlagChange(Uid(str(uid)), add, remove) if add or remove else None
+
+
+@contextmanager
+def _till_stopped(answers: Iterator[Appended | Failure]) -> Iterator[list[Appended | Failure]]:
+    """All at once. Who is stopped meanwhile ends with the block: what came until then is there, and is to be told."""
+    found: list[Appended | Failure] = []
+    try:
+        for one in answers:
+            found.append(one)
+    except Stopped as stopped:
+        try:
+            yield found
+        finally:
+            raise stopped
+    else:
+        yield found

@@ -159,12 +159,12 @@ class Connection:
                 raise ProtocolError(f"one of more than {most} bytes")
         return found
 
-    def answers(self, tag: bytes) -> Iterator[Response]:
+    def answers(self, tag: bytes, *, insist: bool = False) -> Iterator[Response]:
         """What comes until the answer to this command, which `result` then has. Answers to earlier ones are skipped."""
         while tag not in self._results:
             if tag not in self._waiting:  # `settle` has dropped them, for another command
                 raise Lost("its answers were given up")
-            found = self._read()
+            found = self._read(insist)
             if found.tag == b"*" and found.kind != b"BYE":
                 yield found
 
@@ -176,9 +176,12 @@ class Connection:
             if (told := self._read_fetched()) is not None:
                 yield told
 
-    def result(self, tag: bytes) -> Status:
-        """How a command ended, once its answers were read; read them first, if that was left undone."""
-        for _ in self.answers(tag):
+    def result(self, tag: bytes, *, insist: bool = False) -> Status:
+        """How a command ended, once its answers were read; read them first, if that was left undone.
+
+        `insist`: who is stopped while it waits can still have the answer. Else the connection is given up then.
+        """
+        for _ in self.answers(tag, insist=insist):
             pass
         return self._results.pop(tag)
 
@@ -231,12 +234,16 @@ class Connection:
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
-    def _read(self) -> Response:
+    def _read(self, insist: bool = False) -> Response:
         """One response. How a command ended, and why the server hangs up, is noted."""
+        untouched = True
         try:
-            return self._response(self._line())
+            line = self._line()
+            untouched = False
+            return self._response(line)
         except BaseException as err:
-            self._break(err)
+            if not (insist and untouched and isinstance(err, stopping.Stopped)):
+                self._break(err)
             raise
 
     def _read_fetched(self) -> Fetched | None:
