@@ -11,10 +11,12 @@ import imaplib
 import os
 import re
 import socket
+import struct
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import ClassVar
@@ -465,14 +467,16 @@ def dotlock(path: Path) -> Iterator[None]:
 
 @contextmanager
 def record_lock(file: int) -> Iterator[None]:
+    """As fcntl has it for programs apart, also within this process: of the open file, not of the process."""
+    lock = partial(struct.pack, "hhqqi")  # fcntl(2): type, whence, start, length, pid
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     except OSError as err:
         raise Locked from err
     try:
         yield
     finally:
-        fcntl.lockf(file, fcntl.LOCK_UN)
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
 
 
 USERS: Mapping[str, type[User]] = {"maildir": MaildirUser, "mh": MhUser, "mbox": MboxUser}

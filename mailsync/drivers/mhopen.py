@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -29,7 +29,6 @@ _counter = count()
 
 Edits = tuple[Sequence[SequenceChange], Collection[int]]  # and numbers that leave all sequences
 
-T = TypeVar("T")
 D = TypeVar("D", Uid, Appended)
 
 
@@ -160,8 +159,8 @@ class OpenMh:
             else:
                 coming.append(Coming(uid, holds.of(flags.get(uid, NONE)), self._box.at(str(number))))
         try:
-            taken = to._numbered(coming, to._take)
-            answers.update(zip((one.source for one in coming), taken, strict=True))
+            for one, taken in zip(coming, to._numbered(coming, to._take), strict=True):
+                answers[one.source] = Appended(one.source, taken) if isinstance(taken, str) else taken
             return [answers[uid] for uid in uids]
         except OSError as err:  # the sequences cannot be written
             return [files.refusal(uid, err) for uid in uids]
@@ -283,14 +282,15 @@ class OpenMh:
         return self._durable([one for one in self._numbered(coming, self._put) if one is not None])
 
     def _numbered(
-        self, batch: Sequence[Coming], put: Callable[[Coming, int], T | Failure | None]
-    ) -> list[T | Failure | None]:
+        self, batch: Sequence[Coming], put: Callable[[Coming, int], Uid | Failure | None]
+    ) -> list[Uid | Failure | None]:
         """What `put` gives for each file and its number: None if it cannot be there, FileExistsError if one is.
 
         Flags first, then the number: a message that is seen before its flags would look as if it had been read.
         """
-        answers: dict[int, T | Failure | None] = {}
+        answers: dict[int, Uid | Failure | None] = {}
         undo: list[SequenceChange] = []
+        placed: dict[int, FlagChange] = {}
         waiting = dict(enumerate(batch))
         for _ in range(TRIES):
             first = self._next or max(self._box.numbers(), default=0) + 1
@@ -307,7 +307,11 @@ class OpenMh:
                 try:
                     answer = answers[index] = put(waiting[index], number)
                     del waiting[index]
-                    undo += [flagged] if answer is None or isinstance(answer, Failure) else []
+                    if answer is None or isinstance(answer, Failure):
+                        undo.append(flagged)
+                    else:
+                        flags = batch[index].flags
+                        placed[number] = FlagChange(answer, flags, frozenset({SEEN}) - flags)
                 except FileExistsError:
                     undo.append(flagged)
                     self._next = None
@@ -315,9 +319,18 @@ class OpenMh:
                 break
         if undo:
             self._edit(partial(_same, (undo, ())))
+        self._flag_again(placed)
         for index, one in waiting.items():
             answers[index] = Failure(one.source, "other programs took every number first")
         return [answers[i] for i in range(len(batch))]
+
+    def _flag_again(self, placed: Mapping[int, FlagChange]) -> None:
+        """A program that gives messages other numbers just then forgets the flags of those that are not there yet."""
+        with suppress(BoxError, OSError):  # the messages are there all the same
+            flags = flags_by_number(self._box.sequences(), list(placed))
+            lost = [one for number, one in placed.items() if one.add - flags[number] or one.remove & flags[number]]
+            for _ in self.set_flags(lost):
+                pass
 
     def _put(self, staged: Coming, number: int) -> Uid | Failure:
         try:
@@ -330,7 +343,7 @@ class OpenMh:
         files.remove(staged.path)  # if it stays, the message is there all the same
         return uid
 
-    def _take(self, message: Coming, number: int) -> Appended | Failure | None:
+    def _take(self, message: Coming, number: int) -> Uid | Failure | None:
         """A second name for a message that lies in another mailbox; None if it can have none."""
         temporary = self._temporary()  # which nobody gives to another message while we look at it
         try:
@@ -339,14 +352,13 @@ class OpenMh:
             os.link(message.path, temporary)
             if file_of(os.stat(temporary)) != message.source.partition("+")[0]:
                 raise _another()
-            answer = self._put(message._replace(path=temporary), number)
+            return self._put(message._replace(path=temporary), number)
         except FileExistsError:
             raise
         except OSError as err:
             return None if err.errno in files.NO_LINK else files.failure(message.source, err)
         finally:
             files.remove(temporary)
-        return answer if isinstance(answer, Failure) else Appended(message.source, answer)
 
     def _durable(self, answers: list[D | Failure]) -> list[D | Failure]:
         return delivery.durable(answers, (self._box.path,) if self._box.fsync else ())
