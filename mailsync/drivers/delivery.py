@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TypeVar
 
 from ..directories import sync
-from ..errors import BoxError
+from ..errors import BoxError, Lost
 from ..model import Appended, Failure, Flags, Message, Uid
 from .contract import AtOnce, Box
 from .files import FileError, LineEnds, refusal, remove, why, write_all
@@ -63,12 +63,17 @@ def carry(uids: Sequence[Uid], source: Box, to: Box, *, keep: bool) -> list[Appe
 
 
 def removed(source: Box, copied: Sequence[Appended | Failure]) -> list[Appended | Failure]:
-    """The answers to a move, of which only the copies are made yet. What was copied is told so, whatever happens."""
+    """The answers to a move, of which only the copies are made yet. What was copied is told so, whatever happens.
+
+    Lost: who looks again finds out what became of them.
+    """
     going = [copy.source for copy in copied if isinstance(copy, Appended)]
     done: list[Uid | Failure] = []
     try:
         for answer in source.expunge(going):
             done.append(answer)
+    except Lost:
+        raise
     except (BoxError, OSError) as err:
         failed = Failure("", why(err) if isinstance(err, OSError) else str(err))
         done += [replace(failed, what=uid) for uid in going[len(done) :]]
