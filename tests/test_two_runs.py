@@ -88,10 +88,13 @@ SCENES: list[Scenes] = [one_channel, star, two_accounts]
 EVERY: Mapping[Scenes, int] = {one_channel: 4, star: 2, two_accounts: 9}
 
 
-def meanwhile_elsewhere(scene: Scene) -> bool:
-    """Mail comes, and is brought over; more mail comes. The run that waits may see either of them, or none."""
+def meanwhile_elsewhere(scene: Scene, *, apart: bool) -> bool:
+    """Mail comes, and is brought over; more mail comes. The run that waits may see either of them, or none.
+
+    `apart`: in a process of its own, since the run that waits may hold what is there once for each process.
+    """
     scene.deliver("b", "x", LATE)
-    ran = scene.run(1)
+    ran = scene.run(1, apart=apart)
     for number, (side, box) in enumerate((side, box) for side in ("a", "b") for box in BOXES):
         scene.deliver(side, box, LATE + 1 + number)
     return bool(re.search("^[1-9][0-9]* copied", ran.out, re.M))
@@ -111,7 +114,7 @@ def attempt(base: Path, scenes: Scenes, at: int, *, files: bool = False) -> Mean
     with scenes(base) as scene:
         scene.begin()
         scene.running = True
-        meanwhile = Meanwhile(at, lambda: meanwhile_elsewhere(scene))
+        meanwhile = Meanwhile(at, lambda: meanwhile_elsewhere(scene, apart=files))
         with meanwhile.in_files(base) if files else meanwhile.in_commands():
             scene.run(0)
         drop_what_is_everywhere(scene)
