@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .mail import Ran, configure, digest, digests, forget_cache, maildir, message, run, run_within_bounds
+from .mail import Ran, configure, crlf, digest, digests, forget_cache, maildir, message, run, run_within_bounds
 from .servers.fake import EVERYTHING, Edit, FakeServer, Trap
 
 LONGEST_WORDS = 20_000  # characters of all that is said about a lie
@@ -76,7 +76,7 @@ class Scene:
         self.configure()
         maildir("Mail/x", *map(message, "123"))
         assert (0, "") == self.honest("c")
-        self.server.store[b"x"].add(wire("4"))
+        self.server.store[b"x"].add(crlf(message("4")))
         self.server.store[b"x"].set_flags(2, [rb"\Flagged"])
         new = self.home / "Mail/x/cur/1800000000.5.x:2,S"
         new.write_bytes(message("5"))
@@ -171,11 +171,7 @@ class Scene:
             assert [{rb"\Seen"}, {rb"\Flagged"}] == [self.flags("1"), self.flags("2")]
 
     def flags(self, name: str) -> set[bytes]:
-        return next(one.flags for one in self.server.store[b"x"].messages if one.raw == wire(name))
-
-
-def wire(name: object) -> bytes:
-    return message(name).replace(b"\n", b"\r\n")
+        return next(one.flags for one in self.server.store[b"x"].messages if one.raw == crlf(message(name)))
 
 
 def digest_of(raw: bytes) -> str:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -20,12 +20,11 @@ from .scene import Scene, Side
 from .servers import server
 from .test_meanwhile import local_scene
 from .test_two_runs import far, machine, near
-from .tried import OTHERS
+from .tried import OTHERS, Points
 from .users import ImapUser, User
 
 pytestmark = OTHERS
 
-Record = Callable[[str, object], None]
 Found = dict[str, list[Told]]  # by side: what was done, once the block is left
 
 AT_FIRST = 40  # messages
@@ -90,7 +89,7 @@ def begin(scene: Scene) -> None:
     scene.running = True
 
 
-def check(scene: Scene, done: Found, record: Record) -> None:
+def check(scene: Scene, done: Found, record: Points) -> None:
     for side, told in done.items():
         for one in told:
             scene.note(side, one)
@@ -101,7 +100,7 @@ def check(scene: Scene, done: Found, record: Record) -> None:
     scene.check()
 
 
-def churn_in_files(base: Path, formats: tuple[str, str], seed: int, runs: int, record: Record) -> None:
+def churn_in_files(base: Path, formats: tuple[str, str], seed: int, runs: int, record: Points) -> None:
     scene = local_scene(base / "home", *formats)
     begin(scene)
     done: Found = {}
@@ -114,7 +113,7 @@ def churn_in_files(base: Path, formats: tuple[str, str], seed: int, runs: int, r
     check(scene, done, record)
 
 
-def churn_with_servers(base: Path, names: tuple[str, str], seed: int, runs: int, record: Record) -> None:
+def churn_with_servers(base: Path, names: tuple[str, str], seed: int, runs: int, record: Points) -> None:
     """A side that is no server is a Maildir."""
     done: Found = {}
     with ExitStack() as stack:
@@ -149,7 +148,7 @@ def as_user(uid: int, home: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def churn_in_files_of_dovecot(place: Path, seed: int, runs: int, record: Record) -> None:
+def churn_in_files_of_dovecot(place: Path, seed: int, runs: int, record: Points) -> None:
     """Users come over a server to Maildirs that the run takes for local: both change the same files at once."""
     known = local_scene(place / "known", "maildir", "maildir")
     known.begin()
@@ -185,7 +184,7 @@ few_or_many = pytest.mark.parametrize(
 @few_or_many
 @pytest.mark.parametrize("formats", PAIRS, ids="-".join)
 def test_nothing_is_lost_or_doubled_beside_users_of_both_sides(
-    place: Path, formats: tuple[str, str], seed: int, runs: int, record_property: Record
+    place: Path, formats: tuple[str, str], seed: int, runs: int, record_property: Points
 ) -> None:
     churn_in_files(place, formats, seed, runs, record_property)
 
@@ -193,13 +192,13 @@ def test_nothing_is_lost_or_doubled_beside_users_of_both_sides(
 @few_or_many
 @pytest.mark.parametrize("names", SERVERS, ids="-".join)
 def test_nothing_is_lost_or_doubled_beside_clients_of_servers(
-    place: Path, names: tuple[str, str], seed: int, runs: int, record_property: Record
+    place: Path, names: tuple[str, str], seed: int, runs: int, record_property: Points
 ) -> None:
     churn_with_servers(place, names, seed, runs, record_property)
 
 
 @few_or_many
 def test_nothing_is_lost_or_doubled_in_files_that_a_server_has_at_the_same_time(
-    place: Path, seed: int, runs: int, record_property: Record
+    place: Path, seed: int, runs: int, record_property: Points
 ) -> None:
     churn_in_files_of_dovecot(place, seed, runs, record_property)

@@ -22,12 +22,11 @@ from mailsync.drivers.mboxscan import Edit
 from .disk import MODELS, Disk, Fault, why_not
 from .disk.story import ALL, PAIRS, REMOTE, Stories, Story, after_a_start, cuts, every, few, healed
 from .test_planted import memory_deleted_before_append
-from .tried import KILLED, PLANTED, POWER
+from .tried import KILLED, PLANTED, POWER, Points
 
 pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(1800)]
 
 TORTURE = pytest.mark.torture
-NOTE = Callable[[str, object], None]
 TELLING = (("maildir", "mbox"), ("maildir++", "mh"), ("mbox", "mbox"), ("mh", "mh"))  # between them all there is
 
 few_or_all = pytest.mark.parametrize("whole", [False, pytest.param(True, marks=TORTURE)], ids=["few", "all"])
@@ -40,7 +39,7 @@ few_or_all = pytest.mark.parametrize("whole", [False, pytest.param(True, marks=T
 @few_or_all
 @pytest.mark.parametrize(("a", "b"), ALL)
 def test_next_run_goes_on_where_one_was_killed(
-    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
+    stories: Stories, a: str, b: str, whole: bool, record_property: Points
 ) -> None:
     """At each step, or at a few of many kinds."""
     story, number = stories.varied(a, b)
@@ -51,7 +50,7 @@ def test_next_run_goes_on_where_one_was_killed(
 @KILLED
 @TORTURE
 def test_next_run_goes_on_wherever_one_was_killed_that_wrote_to_its_cache(
-    stories: Stories, record_property: NOTE
+    stories: Stories, record_property: Points
 ) -> None:
     story = stories("maildir", "mh")
     record_property("points", check_kills(story, every(story.steps(), 3, cache=True)))
@@ -61,7 +60,7 @@ def test_next_run_goes_on_wherever_one_was_killed_that_wrote_to_its_cache(
 @few_or_all
 @pytest.mark.parametrize(("a", "b"), [("maildir", "mbox"), ("maildir++", "mh")])
 def test_runs_killed_again_and_again_leave_no_more_than_a_few(
-    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
+    stories: Stories, a: str, b: str, whole: bool, record_property: Points
 ) -> None:
     """What one leaves is used again, or taken away, by the next."""
     story, points, kills = stories(a, b), 0, 5
@@ -108,7 +107,7 @@ def note(where: object, check: Callable[[], object]) -> None:
 @few_or_all
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_next_run_goes_on_after_a_power_cut(
-    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
+    stories: Stories, a: str, b: str, whole: bool, record_property: Points
 ) -> None:
     """After each step, after each third, or after a few."""
     story, number = stories.varied(a, b)
@@ -119,7 +118,7 @@ def test_next_run_goes_on_after_a_power_cut(
 
 @POWER
 @TORTURE
-def test_next_run_goes_on_after_a_power_cut_that_spoils_the_cache(stories: Stories, record_property: NOTE) -> None:
+def test_next_run_goes_on_after_a_power_cut_that_spoils_the_cache(stories: Stories, record_property: Points) -> None:
     story = stories("maildir", "mh")
     disk = story.sync().disk
     record_property("points", check_cuts(story, cuts(disk, every(disk.done, 12, 1, cache=True), cache=True)))
@@ -129,7 +128,7 @@ def test_next_run_goes_on_after_a_power_cut_that_spoils_the_cache(stories: Stori
 @few_or_all
 @pytest.mark.parametrize(("a", "b"), REMOTE)
 def test_next_run_goes_on_after_a_power_cut_here_where_a_server_kept_all(
-    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
+    stories: Stories, a: str, b: str, whole: bool, record_property: Points
 ) -> None:
     """The server has all that it was told until then: each cut is of a run of its own, with one model after another."""
     story, number = stories.varied(a, b)

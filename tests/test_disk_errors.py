@@ -19,8 +19,8 @@ from mailsync.model import Boxname, Side
 from .disk import Fault, why_not
 from .disk.model import Attributes, Done, Make, Sync, Truncate, Unlink, Write
 from .disk.story import ALL, AREAS, CACHE, Contents, Stories, Story, area, few, looked, retried, strata
-from .test_disk_crashes import NOTE, few_or_all
-from .tried import FAILING, PLANTED
+from .test_disk_crashes import few_or_all
+from .tried import FAILING, PLANTED, Points
 
 pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(1800)]
 
@@ -36,7 +36,7 @@ MOST = 2 * len(ERRORS)  # points of a stratum of the cache
 @few_or_all
 @pytest.mark.parametrize(("a", "b"), ALL)
 def test_step_that_fails_is_told_and_the_next_run_heals(
-    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
+    stories: Stories, a: str, b: str, whole: bool, record_property: Points
 ) -> None:
     """Each step, or a few; of each kind in each area once with each error."""
     story, number = stories.varied(a, b)
@@ -153,7 +153,7 @@ BOXES = {"box": ("a", "b"), "other": ("b",), "deep": ("a",)}  # what a run chang
 @FAILING
 @pytest.mark.parametrize(("a", "b", "error"), [("maildir", "mbox", errno.EIO), ("mh", "maildir", errno.ENOSPC)])
 def test_mailbox_that_cannot_be_written_spoils_no_other(
-    stories: Stories, a: str, b: str, error: int, record_property: NOTE
+    stories: Stories, a: str, b: str, error: int, record_property: Points
 ) -> None:
     story, points = stories(a, b), 0
     for box, sides in BOXES.items():
@@ -211,7 +211,9 @@ on_some = pytest.mark.parametrize(("a", "b"), [("maildir", "mbox"), ("mh", "mh")
 @FAILING
 @few_or_all
 @on_some
-def test_interrupted_calls_are_made_again(stories: Stories, a: str, b: str, whole: bool, record_property: NOTE) -> None:
+def test_interrupted_calls_are_made_again(
+    stories: Stories, a: str, b: str, whole: bool, record_property: Points
+) -> None:
     """EINTR, as a signal may cause it where a user's process is the disk; from some calls it is an error."""
     story, number = stories.varied(a, b)
     steps = story.steps()
@@ -225,7 +227,7 @@ def test_interrupted_calls_are_made_again(stories: Stories, a: str, b: str, whol
 @few_or_all
 @on_some
 def test_writes_of_which_half_is_taken_are_gone_on_with(
-    stories: Stories, a: str, b: str, whole: bool, record_property: NOTE
+    stories: Stories, a: str, b: str, whole: bool, record_property: Points
 ) -> None:
     """Of mail, of msinfo, of the cache. Or then there is no more room anywhere."""
     story, _ = stories.varied(a, b)

@@ -6,7 +6,7 @@ the next one does. Always there is one of each message, and an error says what h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count, cycle
 from pathlib import Path
@@ -18,11 +18,10 @@ from .mail import maildir, message
 from .servers import server
 from .servers.proxy import Proxy
 from .stage import AWAY, Stage, World, add, build, change_little, hurry, plant_little
-from .tried import NETWORK, PLANTED
+from .tried import NETWORK, PLANTED, Points
 
 pytestmark = NETWORK
 
-Note = Callable[[str, object], None]
 DIRECTIONS = ("to_client", "to_server")
 TORTURE = pytest.mark.torture
 in_both_directions = pytest.mark.parametrize("direction", DIRECTIONS)
@@ -69,7 +68,7 @@ PRIMES = {"to_client": 149, "to_server": 41}
 
 
 @in_both_directions
-def test_session_is_cut_at_some_bytes(world: World, stage: Stage, direction: str, record_property: Note) -> None:
+def test_session_is_cut_at_some_bytes(world: World, stage: Stage, direction: str, record_property: Points) -> None:
     points = count(PRIMES[direction] // 2, PRIMES[direction])
     record_property("points", every(points, world, stage, direction, ONCE | FIN, ONCE | RST))
 
@@ -79,7 +78,7 @@ def test_session_is_cut_at_some_bytes(world: World, stage: Stage, direction: str
 @in_both_directions
 @pytest.mark.parametrize("part", range(PARTS))
 def test_session_is_cut_at_every_byte(
-    world: World, stage: Stage, direction: str, part: int, record_property: Note
+    world: World, stage: Stage, direction: str, part: int, record_property: Points
 ) -> None:
     record_property("points", every(count(part, PARTS), world, stage, direction, ONCE | FIN, ONCE | RST))
 
@@ -87,7 +86,7 @@ def test_session_is_cut_at_every_byte(
 @TORTURE
 @pytest.mark.timeout(600)
 @in_both_directions
-def test_every_session_is_cut_there(world: World, stage: Stage, direction: str, record_property: Note) -> None:
+def test_every_session_is_cut_there(world: World, stage: Stage, direction: str, record_property: Points) -> None:
     """However often it is tried: it never comes further."""
     record_property("points", every(count(0, PRIMES[direction]), world, stage, direction, FIN, RST))
 
@@ -139,7 +138,7 @@ def special(world: World, kind: str) -> World:
 
 @in_both_directions
 @pytest.mark.parametrize("kind", KINDS)
-def test_special_session_is_cut(world: World, stage: Stage, kind: str, direction: str, record_property: Note) -> None:
+def test_special_session_is_cut(world: World, stage: Stage, kind: str, direction: str, record_property: Points) -> None:
     """In TLS no cut is announced (close_notify), and most are in the middle of a record: a truncation attack."""
     points = count(PRIMES[direction] * 2, PRIMES[direction] * 7)
     record_property("points", every(points, special(world, kind), stage, direction, ONCE | FIN, ONCE | RST))
@@ -150,7 +149,7 @@ def test_special_session_is_cut(world: World, stage: Stage, kind: str, direction
 @in_both_directions
 @pytest.mark.parametrize("kind", KINDS)
 def test_special_session_is_cut_often(
-    world: World, stage: Stage, kind: str, direction: str, record_property: Note
+    world: World, stage: Stage, kind: str, direction: str, record_property: Points
 ) -> None:
     points = count(1, PRIMES[direction])
     record_property("points", every(points, special(world, kind), stage, direction, ONCE | FIN, ONCE | RST, FIN))
@@ -191,7 +190,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 
 
 @in_both_directions
-def test_several_connections_are_cut(world: World, many: Stage, direction: str, record_property: Note) -> None:
+def test_several_connections_are_cut(world: World, many: Stage, direction: str, record_property: Points) -> None:
     world.store = "connections 2"
     size = many.bytes(direction)
     places = ((0.2, FIN), (0.35, RST), (0.5, FIN))

@@ -56,6 +56,7 @@ from .mail import (
     Mail,
     Ran,
     configure,
+    crlf,
     digests,
     entries,
     kept,
@@ -125,14 +126,10 @@ def opened(server: FakeServer, told: Told | None = None, timeout: float = TIMEOU
         yield driver
 
 
-def wire(raw: bytes) -> bytes:
-    return raw.replace(b"\n", b"\r\n")
-
-
 def fill(server: FakeServer, mailbox: bytes, *names: str, flags: Sequence[bytes] = ()) -> None:
     target = server.store.get(mailbox) or server.store.create(mailbox)
     for name in names:
-        target.add(wire(message(name)), flags)
+        target.add(crlf(message(name)), flags)
 
 
 def on_server(server: FakeServer, mailbox: bytes = b"x") -> list[Kept]:
@@ -661,7 +658,7 @@ def test_messages_are_measured_however_a_server_answers(shape: Mapping[str, int]
             server.store[b"x"].remove(3)
             two, gone, one = box.measure([Uid("2"), Uid("3"), Uid("1")])
 
-    assert [Measured(Uid(uid), len(wire(message(name))), NEW_YEAR) for uid, name in (("1", "1"), ("2", "two"))] == [
+    assert [Measured(Uid(uid), len(crlf(message(name))), NEW_YEAR) for uid, name in (("1", "1"), ("2", "two"))] == [
         one,
         two,
     ]
@@ -906,7 +903,7 @@ def test_message_that_went_into_another_mailbox_is_lost() -> None:
 @pytest.mark.parametrize(("size", "plus"), [(4096, True), (4097, False)])
 def test_small_literals_do_not_wait_where_large_ones_must(size: int, plus: bool) -> None:
     raw = message("1")
-    body = b"y" * (size - len(wire(raw)) + len(b"hi\r\n") - 2) + b"\n"
+    body = b"y" * (size - len(crlf(raw)) + len(b"hi\r\n") - 2) + b"\n"
     with FakeServer(frozenset({"LITERAL-", "UIDPLUS"})) as server:
         server.store.create(b"x")
         with opened(server) as driver:
@@ -994,7 +991,7 @@ def test_narrow_lines_on_both_sides_do_not_block_each_other(
     body = (b"y" * 98 + b"\n") * (size // 99)
     with FakeServer(capabilities, window=window) as source, FakeServer(capabilities, window=window) as target:
         for n in range(count):
-            source.store[b"INBOX"].add(wire(message(n, body)), [rb"\Seen"])
+            source.store[b"INBOX"].add(crlf(message(n, body)), [rb"\Seen"])
         target.store.create(b"x")
 
         def copied() -> list[Appended | Failure]:
@@ -1073,8 +1070,8 @@ def test_run_over_narrow_lines_that_break_doubles_and_loses_nothing(home: Path) 
     large = (b"y" * 98 + b"\n") * 50_000
     with FakeServer(EVERYTHING, window=4096) as a, FakeServer(EVERYTHING, window=4096) as b:
         for n in range(3):
-            a.store[b"INBOX"].add(wire(message(n, large)))
-            b.store[b"INBOX"].add(wire(message(n + 3, large)))
+            a.store[b"INBOX"].add(crlf(message(n, large)))
+            b.store[b"INBOX"].add(crlf(message(n + 3, large)))
         b.script.append(Trap(rb"APPEND", Swallow()))
         a.script += [Trap(READING, Cut(7_000_000)), Trap(rb"APPEND", Swallow())]
         channel(home, far("a", a), far("b", b))

@@ -21,12 +21,11 @@ from mailsync.drivers.imap.dial import Client, dial
 from .mail import maildir, message
 from .servers import server
 from .stage import AWAY, Stage, World, add, build, find, hurry
-from .tried import NETWORK
+from .tried import NETWORK, Points
 
 pytestmark = NETWORK
 
 NOBODY = 1  # a port on which nobody listens
-Note = Callable[[str, object], None]
 TORTURE = pytest.mark.torture
 
 
@@ -138,7 +137,7 @@ def test_connection_is_cut_in_a_literal(world: World, stage: Stage, direction: s
 @either_way
 @in_both_directions
 def test_connection_is_cut_in_each_literal(
-    world: World, stage: Stage, direction: str, reset: bool, record_property: Note
+    world: World, stage: Stage, direction: str, reset: bool, record_property: Points
 ) -> None:
     points = range(1, stage.literals[direction] + 1)
     for nth in points:
@@ -167,7 +166,7 @@ def test_answer_is_swallowed(world: World, staged: Callable[[str], Stage], name:
 @pytest.mark.parametrize("command", COMMANDS)
 @on_each_server
 def test_each_answer_is_swallowed(
-    world: World, staged: Callable[[str], Stage], name: str, command: str, record_property: Note
+    world: World, staged: Callable[[str], Stage], name: str, command: str, record_property: Points
 ) -> None:
     world.server = server(name)
     points = range(1, staged(name).count(f" {command}") + 1)

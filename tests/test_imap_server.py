@@ -32,11 +32,10 @@ from .servers import own as own_server
 from .servers.fake import EVERYTHING, Action, Bye, FakeServer, Swallow, Trap
 from .servers.proxy import Link, Proxy
 from .stage import AWAY, Stage, World, add, build, find, hurry
-from .tried import KILLED, PLANTED, SERVER
+from .tried import KILLED, PLANTED, SERVER, Points
 
 pytestmark = SERVER
 
-Note = Callable[[str, object], None]
 LEAST = 40  # things that are said in a run of the stage, behind the login
 SETTINGS: dict[str, Any] = {"args": ("-D", "c")}
 
@@ -130,7 +129,7 @@ FAULTS: list[Fault] = [swallowed, bye_instead, bye_before, bye_after, killed]
 CHANGING = (b"APPEND", b"COPY", b"CREATE", b"DELETE", b"EXPUNGE", b"MOVE", b"RENAME", b"STORE")
 
 
-def test_server_fails_at_each_kind_of_command(world: World, stage: Stage, record_property: Note) -> None:
+def test_server_fails_at_each_kind_of_command(world: World, stage: Stage, record_property: Points) -> None:
     """At the first of each kind; in two ways where something is to be changed."""
     kinds = [re.sub(rb"^\S+ ((?:UID )?\S+).*", rb"\1", command) for command in stage.commands]
     ways = cycle(FAULTS)
@@ -144,7 +143,7 @@ def test_server_fails_at_each_kind_of_command(world: World, stage: Stage, record
 @pytest.mark.torture
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_server_fails_at_each_command(world: World, stage: Stage, fault: Fault, record_property: Note) -> None:
+def test_server_fails_at_each_command(world: World, stage: Stage, fault: Fault, record_property: Points) -> None:
     for nth in range(1, len(stage.commands) + 1):
         world.heals(stage, fault(world, nth))
     record_property("points", len(stage.commands))
@@ -199,7 +198,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 
 @pytest.mark.parametrize("fault", [swallowed, bye_instead], ids=lambda fault: fault.__name__)
 def test_mark_of_others_survives(
-    home: Path, marked: Stage, fault: Fault, monkeypatch: pytest.MonkeyPatch, record_property: Note
+    home: Path, marked: Stage, fault: Fault, monkeypatch: pytest.MonkeyPatch, record_property: Points
 ) -> None:
     """Without UIDPLUS it is taken away before EXPUNGE, and given back: also where the connection breaks in between."""
     world = hurry(monkeypatch, World(home, server("dovecot-bare"), Login("", "")))
@@ -298,7 +297,7 @@ plain_or_in_tls = pytest.mark.parametrize("alone", ["/notls", "/ssl"], indirect=
 
 @soon_or_not
 def test_server_is_stopped_and_started_again(
-    alone: World, stage: Stage, waits: int | None, monkeypatch: pytest.MonkeyPatch, record_property: Note
+    alone: World, stage: Stage, waits: int | None, monkeypatch: pytest.MonkeyPatch, record_property: Points
 ) -> None:
     points = (3, 33)
     for nth in points:
@@ -307,7 +306,9 @@ def test_server_is_stopped_and_started_again(
 
 
 @in_tls
-def test_server_ends_in_tls(alone: World, stage: Stage, monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
+def test_server_ends_in_tls(
+    alone: World, stage: Stage, monkeypatch: pytest.MonkeyPatch, record_property: Points
+) -> None:
     assert comes_back(alone, stage, monkeypatch, 20, 2)
     assert ends(alone, stage, monkeypatch, 20)
     record_property("points", 2)
@@ -317,7 +318,7 @@ def test_server_ends_in_tls(alone: World, stage: Stage, monkeypatch: pytest.Monk
 @pytest.mark.timeout(300)
 @in_tls
 def test_process_of_a_connection_in_tls_is_killed_anywhere(
-    alone: World, stage: Stage, monkeypatch: pytest.MonkeyPatch, record_property: Note
+    alone: World, stage: Stage, monkeypatch: pytest.MonkeyPatch, record_property: Points
 ) -> None:
     tried = next(nth for nth in count(1) if not ends(alone, stage, monkeypatch, nth)) - 1
     assert tried >= LEAST
@@ -329,7 +330,7 @@ def test_process_of_a_connection_in_tls_is_killed_anywhere(
 @soon_or_not
 @plain_or_in_tls
 def test_server_is_stopped_anywhere(
-    alone: World, stage: Stage, waits: int | None, monkeypatch: pytest.MonkeyPatch, record_property: Note
+    alone: World, stage: Stage, waits: int | None, monkeypatch: pytest.MonkeyPatch, record_property: Points
 ) -> None:
     tried = next(nth for nth in count(1) if not comes_back(alone, stage, monkeypatch, nth, waits)) - 1
     assert tried >= LEAST
@@ -393,7 +394,7 @@ def test_mailsync_is_killed_at_a_command(
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["dovecot", "dovecot-bare"])
 def test_mailsync_is_killed_at_each_command(
-    world: World, staged: Callable[[str], Stage], name: str, record_property: Note
+    world: World, staged: Callable[[str], Stage], name: str, record_property: Points
 ) -> None:
     """`dovecot-bare` has no UIDPLUS and no MOVE."""
     world.server = server(name)

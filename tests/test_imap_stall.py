@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,13 @@ from .mail import Ran, message, run
 from .servers import server
 from .servers.proxy import Proxy
 from .stage import AWAY, Stage, World, add, build, change_little, hurry, plant_little
-from .tried import NETWORK, PLANTED
+from .tried import NETWORK, PLANTED, Points
 
 pytestmark = NETWORK
 
 TIMEOUT = 1  # seconds
 SILENT = f"(nothing came|no answer) for {TIMEOUT} second"
 LARGE = (b"x" * 71 + b"\n") * 230_000  # more than all buffers on the way hold
-Note = Callable[[str, object], None]
 DIRECTIONS = ("to_client", "to_server")
 
 
@@ -75,7 +74,7 @@ def places(stage: Stage, direction: str, many: int) -> list[int]:
 
 @pytest.mark.parametrize("many", [1, pytest.param(20, marks=(pytest.mark.torture, pytest.mark.timeout(300)))])
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_network_falls_silent(world: World, stage: Stage, direction: str, many: int, record_property: Note) -> None:
+def test_network_falls_silent(world: World, stage: Stage, direction: str, many: int, record_property: Points) -> None:
     points = places(stage, direction, many)
     for at in points:
         heals(world, stage, {f"stall_{direction}": at, "first_only": True})
@@ -106,7 +105,7 @@ def test_network_falls_silent_while_a_large_message_is_sent(world: World, stage:
 @pytest.mark.parametrize("remote", ["/ssl", "/tls"])
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_network_falls_silent_in_tls(
-    world: World, stage: Stage, remote: str, direction: str, record_property: Note
+    world: World, stage: Stage, remote: str, direction: str, record_property: Points
 ) -> None:
     """In the handshake, and behind it."""
     world.remote, world.store = remote, f"ca {world.server.certificate}"

@@ -27,7 +27,7 @@ from mailsync.model import ANSWERED, FLAGGED, SEEN, Appended, Boxname, Flags, Li
 
 from . import scenario
 from .mail import Mail, digest, listing, message, run, within
-from .scenario import Place, Stores, on_machine, on_server
+from .scenario import Stores, place
 from .servers import server
 from .tried import PLANTED, SOAK
 
@@ -193,10 +193,6 @@ def soak(request: pytest.FixtureRequest, home: Path) -> Soak:
     far = "dovecot" in request.param
     model = Model(scenario.channels(home, places, ["ab"]), random.Random(20260101))
     return Soak(home, server("dovecot").port if far else None, "a" if far else "ab", model)
-
-
-def place(name: str, directory: str) -> Place:
-    return on_server(name) if name == "dovecot" else on_machine(name, directory)
 
 
 def grown(soak: Soak, warm: int, runs: int) -> Mapping[str, tuple[object, object]]:
