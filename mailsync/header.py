@@ -65,7 +65,8 @@ def bounded(found: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes
 
 def reduced(chunks: Iterable[bytes]) -> bytes:
     """Of the header of a message that is too long to be held: the fields that are TELLING, `bounded`."""
-    return b"".join(name + b":" + value + b"\n" for name, value in bounded(_telling(chunks)))
+    found = bounded(_telling(chunks))
+    return b"".join(name + b":" + value.rstrip(b"\n") + b"\n" for name, value in found)  # one may be cut at a fold
 
 
 Part = Literal["fields", "begin", "more", "body"]
