@@ -327,7 +327,7 @@ class OpenMh:
     def _flag_again(self, placed: Mapping[int, FlagChange]) -> None:
         """A program that gives messages other numbers just then forgets the flags of those that are not there yet."""
         with suppress(BoxError, OSError):  # the messages are there all the same
-            flags = flags_by_number(self._box.sequences(), list(placed))
+            flags = flags_by_number(self._box.sequences(), sorted(placed))
             lost = [one for number, one in placed.items() if one.add - flags[number] or one.remove & flags[number]]
             for _ in self.set_flags(lost):
                 pass
