@@ -117,6 +117,18 @@ class Truncate:
 
 
 @dataclass(frozen=True, slots=True)
+class Grow:
+    """What is left of a write that was not synced, where lengths come to the disk before contents."""
+
+    node: int
+    size: int
+
+    def do(self, disk: Disk, now: int) -> None:
+        node = disk.nodes[self.node]
+        node.data.extend(bytes(max(0, self.size - node.size)))
+
+
+@dataclass(frozen=True, slots=True)
 class Attributes:
     """Another mode or time."""
 
@@ -141,7 +153,7 @@ class Sync:
         pass
 
 
-Step: TypeAlias = Make | Link | Rename | Unlink | Write | Truncate | Attributes | Sync
+Step: TypeAlias = Make | Link | Rename | Unlink | Write | Truncate | Grow | Attributes | Sync
 NAMING = (Make, Link, Rename, Unlink)
 
 
@@ -311,8 +323,8 @@ def torn(step: Step) -> Sequence[Step]:
 
 
 def zeros(step: Step) -> Sequence[Step]:
-    """Files have their lengths, but nothing is in what was written."""
-    return (Write(step.node, step.at, bytes(len(step.data)), step.quiet),) if isinstance(step, Write) else (step,)
+    """Files have their lengths, but nothing is in what came to them. What was written over is as it was."""
+    return (Grow(step.node, step.at + len(step.data)),) if isinstance(step, Write) else (step,)
 
 
 def some(seed: int) -> Survives:
