@@ -21,7 +21,7 @@ test: .venv/ready-test
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 torture: .venv/ready-test
-	MAILSYNC_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "torture or tried" --tried=README.rst $(PYTEST_ARGS)
+	MAILSYNC_TORTURE=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "torture or tried" --tried=README.rst $(PYTEST_ARGS)
 
 fuzz: .venv/ready-fuzz
 	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
