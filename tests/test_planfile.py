@@ -171,8 +171,8 @@ def pair(home: Path) -> Pair:
 
 def settled(pair: Pair) -> Pair:
     pair.deliver("a/inbox", 1, 2, 3, 4, flags="S")
-    pair.deliver("a/work", 5, 6)
-    pair.deliver("b/work", 7)
+    pair.deliver("a/works", 5, 6)
+    pair.deliver("b/works", 7)
     pair.sync()
     return pair
 
@@ -193,25 +193,25 @@ def news_of_all_kinds(pair: Pair) -> None:
     pair.delete("b/inbox", 2)
     pair.flag("a/inbox", 3, "FS")
     pair.flag("b/inbox", 4, "")
-    pair.flag("b/work", 5, "RS")
+    pair.flag("b/works", 5, "RS")
 
 
 def message_moved_on_each_side(pair: Pair) -> None:
-    pair.move("a/inbox", 1, "a/work")
-    pair.move("b/work", 5, "b/inbox")
+    pair.move("a/inbox", 1, "a/works")
+    pair.move("b/works", 5, "b/inbox")
     pair.flag("b/inbox", 1, "FS")
-    pair.flag("a/work", 5, "T")
+    pair.flag("a/works", 5, "T")
 
 
 def message_copied_to_another_box(pair: Pair) -> None:
-    (pair.home / "a/work/cur/1800000000.copy:2,S").write_bytes(message(1))
+    (pair.home / "a/works/cur/1800000000.copy:2,S").write_bytes(message(1))
 
 
 def box_renamed(pair: Pair) -> None:
-    (pair.home / "a/work").rename(pair.home / "a/done")
+    (pair.home / "a/works").rename(pair.home / "a/done")
     pair.deliver("a/done", "late")
     pair.delete("a/done", 6)
-    pair.flag("b/work", 7, "S")
+    pair.flag("b/works", 7, "S")
 
 
 def boxes_renamed_one_below_the_other(pair: Pair) -> None:
@@ -222,19 +222,19 @@ def boxes_renamed_one_below_the_other(pair: Pair) -> None:
 
 
 def box_gone(pair: Pair) -> None:
-    rmtree(pair.home / "b/work")
+    rmtree(pair.home / "b/works")
 
 
 def box_emptied(pair: Pair) -> None:
-    pair.delete("a/work", 5, 6, 7)
+    pair.delete("a/works", 5, 6, 7)
 
 
 def duplicates(pair: Pair) -> None:
     pair.deliver("a/inbox", "twice")
     (pair.home / "a/inbox/cur/1700000001.again:2,F").write_bytes(message("twice"))
-    pair.deliver("b/work", 7, "one-id")
-    (pair.home / "b/work/cur/1700000001.again:2,").write_bytes(message("one-id", b"another\n"))
-    (pair.home / "b/work/cur/1700000002.again:2,").write_bytes(message("one-id", b"another\n"))
+    pair.deliver("b/works", 7, "one-id")
+    (pair.home / "b/works/cur/1700000001.again:2,").write_bytes(message("one-id", b"another\n"))
+    (pair.home / "b/works/cur/1700000002.again:2,").write_bytes(message("one-id", b"another\n"))
 
 
 def draft_saved_again(pair: Pair) -> None:
@@ -254,16 +254,16 @@ def marked_and_deleted(pair: Pair) -> None:
 def too_many_deletions(pair: Pair) -> None:
     with_setting(pair, "max_delete 2")
     pair.delete("a/inbox", 1, 2, 3)
-    pair.move("b/work", 5, "b/inbox")
+    pair.move("b/works", 5, "b/inbox")
     pair.deliver("b/inbox", "new")
 
 
 def too_big_and_too_old(pair: Pair) -> None:
     with_setting(pair, "sizelimit 500 maxage 30")
     pair.deliver("a/inbox", "old", "move me")
-    pair.deliver("a/work", "big", text=b"x" * 600)
-    pair.move("b/inbox", 2, "b/work")
-    (pair.home / "a/work/cur/1900000000.young:2,").write_bytes(message("young"))
+    pair.deliver("a/works", "big", text=b"x" * 600)
+    pair.move("b/inbox", 2, "b/works")
+    (pair.home / "a/works/cur/1900000000.young:2,").write_bytes(message("young"))
 
 
 def only_marked(pair: Pair) -> None:
@@ -287,9 +287,9 @@ def one_way(pair: Pair) -> None:
 
 
 def mapped_and_excluded(pair: Pair) -> None:
-    with_setting(pair, "map work Arbeit exclude in%")
+    with_setting(pair, "map works Werke exclude in%")
     news_of_all_kinds(pair)
-    (pair.home / "b/work").rename(pair.home / "b/Arbeit")
+    (pair.home / "b/works").rename(pair.home / "b/Werke")
 
 
 def odd_names(pair: Pair) -> None:
@@ -501,11 +501,11 @@ CHANGES: list[tuple[Callable[[Pair], object], str]] = [
     (lambda pair: pair.flag("a/inbox", "new-a", "R"), 'inbox: copy <new-a@x> to b has flags ["\\\\Answered"], had []'),
     (lambda pair: pair.delete("b/inbox", 4), "inbox: delete <4@x> in a is new"),
     (lambda pair: pair.delete("a/inbox", 2), "inbox: delete <2@x> in a is no longer planned"),
-    (lambda pair: pair.move("b/inbox", 3, "b/work"), "work: move <3@x> to a is new"),
+    (lambda pair: pair.move("b/inbox", 3, "b/works"), "works: move <3@x> to a is new"),
     (lambda pair: pair.deliver("a/empty"), "empty: create in b is new"),
     (lambda pair: rmtree(pair.home / "b/lists"), "lists/deep: create in a is no longer planned"),
     (uid_changed, "inbox: copy <new-a@x> to b has uid 2000000000.other, had 1700000000.new-a.a-inbox"),
-    (lambda pair: (pair.home / "b/work").rename(pair.home / "b/done"), "done: rename in a is new"),
+    (lambda pair: (pair.home / "b/works").rename(pair.home / "b/done"), "done: rename in a is new"),
     (msinfo_saved_by_another_run, "msinfo is not as it was: a run has saved it since"),
     (lambda pair: (pair.home / ".msinfo").unlink(), "inbox: delete <2@x> in a is no longer planned"),
     (Pair.sync, "inbox: copy <new-b@x> to a is no longer planned"),
@@ -583,7 +583,7 @@ def test_what_concerns_readers_only_is_no_difference(pair: Pair) -> None:
 
 def test_plan_is_carried_out_with_its_own_options(pair: Pair) -> None:
     pair.delete("a/inbox", 1, 2)
-    pair.deliver("a/work", "not wanted")
+    pair.deliver("a/works", "not wanted")
     run("--plan", "plan", "-n", "ab:inbox")
 
     ran = run("--json", "--apply", "plan")
