@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,13 @@ class World:
         far = f"store far {{ server {at} passwd secret timeout {timeout} {self.store} }}\n"
         configure(self.home, f"{self.near_store()}{far}channel c near far {{ msinfo .msinfo {self.channel} }}\n")
 
+    @contextmanager
+    def network(self, **fault: Any) -> Iterator[Proxy]:
+        """What the next run connects through."""
+        with Proxy(self.port, **fault) as proxy:
+            self.point_to(proxy.port, self.timeout)
+            yield proxy
+
     def near_store(self) -> str:
         return "store near { pat Mail/* prefix Mail/ format maildir fsync no }\n"
 
@@ -102,8 +110,7 @@ class World:
 
     def through(self, **fault: Any) -> tuple[Ran, Proxy]:
         """A run over such a network."""
-        with Proxy(self.port, **fault) as proxy:
-            self.point_to(proxy.port, self.timeout)
+        with self.network(**fault) as proxy:
             ran = run(*self.args)
         assert "bug" not in ran.err, (fault, ran)
         assert not ran.code or re.search(TOLD, ran.err), (fault, ran)

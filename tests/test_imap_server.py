@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count, cycle
@@ -30,6 +31,7 @@ from .mail import Ran, configure, maildir, message, run, signalled, within
 from .servers import Login, Server, server
 from .servers import own as own_server
 from .servers.fake import EVERYTHING, Action, Bye, FakeServer, Swallow, Trap
+from .servers.front import TlsFront
 from .servers.proxy import Link, Proxy
 from .stage import AWAY, Stage, World, add, build, find, hurry
 from .tried import KILLED, PLANTED, SERVER, Points
@@ -126,15 +128,22 @@ def bye_after(world: World, nth: int) -> dict[str, Any]:
 FAULTS: list[Fault] = [swallowed, bye_instead, bye_before, bye_after, killed]
 
 
+def kinds(commands: Sequence[bytes]) -> dict[bytes, int]:
+    """Of a run's commands, and the first of each."""
+    found: dict[bytes, int] = {}
+    for nth, command in enumerate(commands, 1):
+        found.setdefault(re.sub(rb"^\S+ ((?:UID )?\S+).*", rb"\1", command), nth)
+    return found
+
+
 CHANGING = (b"APPEND", b"COPY", b"CREATE", b"DELETE", b"EXPUNGE", b"MOVE", b"RENAME", b"STORE")
 
 
 def test_server_fails_at_each_kind_of_command(world: World, stage: Stage, record_property: Points) -> None:
     """At the first of each kind; in two ways where something is to be changed."""
-    kinds = [re.sub(rb"^\S+ ((?:UID )?\S+).*", rb"\1", command) for command in stage.commands]
-    ways = cycle(FAULTS)
-    points = [(kinds.index(kind) + 1, next(ways)) for kind in dict.fromkeys(kinds)]
-    points += [(kinds.index(kind) + 1, swallowed) for kind in dict.fromkeys(kinds) if kind.endswith(CHANGING)]
+    first = kinds(stage.commands)
+    points = [*zip(first.values(), cycle(FAULTS), strict=False)]
+    points += [(nth, swallowed) for kind, nth in first.items() if kind.endswith(CHANGING)]
     for nth, fault in points:
         world.heals(stage, fault(world, nth))
     record_property("points", len(points))
@@ -174,6 +183,43 @@ def test_server_fails_when_it_is_to_speak_utf_8(home: Path, action: Action, monk
         assert 1 == len(fake.store[b"box"].messages)
     assert broken.code in (0, AWAY), broken
     assert not broken.code or re.search(r"mailsync: localhost:\d+: ", broken.err), broken
+
+
+# ---- the same within TLS ---------------------------------------------------------------------------------------------
+
+
+class Inside(World):
+    """The run speaks TLS, and the faults are within."""
+
+    @contextmanager
+    def network(self, **fault: Any) -> Iterator[Proxy]:
+        papers = self.server.certificate, self.server.key
+        with Proxy(self.server.port, **fault) as proxy, TlsFront(proxy.port, *papers) as front:
+            self.point_to(front.port, self.timeout)
+            yield proxy
+
+
+@pytest.fixture
+def inside(world: World) -> World:
+    return Inside(world.home, world.server, world.login, "/ssl", f"ca {world.server.certificate}", **SETTINGS)
+
+
+def test_server_fails_at_each_kind_of_change_in_tls(inside: World, stage: Stage, record_property: Points) -> None:
+    changes = [nth for kind, nth in kinds(stage.commands).items() if kind.endswith(CHANGING)]
+    for nth, fault in zip(changes, cycle(FAULTS), strict=False):
+        inside.heals(stage, fault(inside, nth))
+    record_property("points", len(changes))
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_server_fails_at_each_command_in_tls(
+    inside: World, stage: Stage, fault: Fault, record_property: Points
+) -> None:
+    for nth in range(1, len(stage.commands) + 1):
+        inside.heals(stage, fault(inside, nth))
+    record_property("points", len(stage.commands))
 
 
 # ---- where EXPUNGE takes all that is marked --------------------------------------------------------------------------

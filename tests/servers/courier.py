@@ -40,7 +40,7 @@ class Courier(Server):
         for name in ("home", "etc", "etc/shared", "run", "run/authdaemon"):
             (here / name).mkdir()
         pem = here / "etc" / "imapd.pem"
-        pem.write_bytes(self._key.read_bytes() + self.certificate.read_bytes())
+        pem.write_bytes(self.key.read_bytes() + self.certificate.read_bytes())
         hashed = subprocess.run(
             ["openssl", "passwd", "-1", PASSWORD], check=True, capture_output=True, text=True
         ).stdout

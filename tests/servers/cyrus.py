@@ -39,7 +39,7 @@ class Cyrus(Server):
         for name in ("", "conf", "conf/db", "conf/socket", "conf/proc", "conf/lock", "conf/log", "spool", "run"):
             (self.directory / name).mkdir(exist_ok=True)
             os.chown(self.directory / name, owner.pw_uid, owner.pw_gid)
-        os.chown(self._key, owner.pw_uid, owner.pw_gid)
+        os.chown(self.key, owner.pw_uid, owner.pw_gid)
         self._add(ADMIN)
         os.chown(self.directory / "conf" / "sasldb2", owner.pw_uid, owner.pw_gid)
         programs = tree("cyrus") / "usr/lib/cyrus/bin"
@@ -94,7 +94,7 @@ sasl_auxprop_plugin: sasldb
 sasl_sasldb_path: {here}/conf/sasldb2
 sasl_mech_list: PLAIN
 tls_server_cert: {self.certificate}
-tls_server_key: {self._key}
+tls_server_key: {self.key}
 tls_client_ca_dir: /etc/ssl/certs
 tls_session_timeout: 0
 autocreate_quota: -1

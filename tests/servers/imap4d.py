@@ -69,7 +69,7 @@ namespace personal {{
 }};
 mode daemon;
 foreground yes;
-tls {{ ssl-certificate-file "{self.certificate}"; ssl-key-file "{self._key}"; }};
+tls {{ ssl-certificate-file "{self.certificate}"; ssl-key-file "{self.key}"; }};
 tcp-wrappers {{ enable no; }};
 server 127.0.0.1:{self.port} {{ tls-mode ondemand; }};
 server 127.0.0.1:{self.tls_port} {{ tls-mode connection; }};

@@ -39,7 +39,7 @@ class Server(ABC):
             self.directory = directory / f"{name}-{attempt}"
             self.directory.mkdir()
             self.port, self.tls_port = free_ports()  # plain with STARTTLS; TLS from the first byte
-            self.certificate, self._key = certificate(self.directory)
+            self.certificate, self.key = certificate(self.directory)
             self._daemon = self._started()
             try:
                 self._daemon.await_greeting(self.port)
@@ -75,7 +75,7 @@ class Server(ABC):
     def present(self, certificate: Path, key: Path) -> None:
         """Its own are replaced by these."""
         self.certificate.write_bytes(certificate.read_bytes())
-        self._key.write_bytes(key.read_bytes())
+        self.key.write_bytes(key.read_bytes())
         self.halt()
         self.resume()
 
