@@ -380,22 +380,39 @@ def test_heads_are_those_of_the_listing(box: Mbox) -> None:
     assert failure.gone
 
 
-@pytest.mark.parametrize("verb", ["fetch", "heads"])
-def test_of_each_message_one_part_of_the_file_is_read(box: Mbox, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The date was read after the header, which lies behind it: what was kept of the file began there."""
-    uids = [uid_of(answer) for answer in append(box, *(mail(n, "x" * 2 * WINDOW + "\n") for n in range(3)))]
-    reads: list[int] = []
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes of an mbox are read, each time."""
+    found: list[int] = []
     read = FileData._read
 
     def noted(data: FileData, start: int, size: int) -> None:
-        reads.append(start)
+        found.append(size)
         read(data, start, size)
 
+    monkeypatch.setattr(FileData, "_read", noted)
+    return found
+
+
+@pytest.mark.parametrize("verb", ["fetch", "heads"])
+def test_of_each_message_one_part_of_the_file_is_read(box: Mbox, verb: str, reads: list[int]) -> None:
+    """The date was read after the header, which lies behind it: what was kept of the file began there."""
+    uids = [uid_of(answer) for answer in append(box, *(mail(n, "x" * 2 * WINDOW + "\n") for n in range(3)))]
+
     with box.open(write=False) as opened:
-        monkeypatch.setattr(FileData, "_read", noted)
+        reads.clear()
         assert 3 == len(list(opened.fetch(uids) if verb == "fetch" else opened.heads(uids)))
 
     assert 3 == len(reads)
+
+
+def test_blank_lines_at_the_end_of_a_message_are_read_a_few_times(box: Mbox, reads: list[int]) -> None:
+    """For each 64 of them a window of the file was read: 4,096 times as much as there is."""
+    append(box, mail(1, "\n" * 8 * WINDOW))
+    reads.clear()
+
+    assert 1 == len(entries(box))
+    assert sum(reads) < 10 * 8 * WINDOW
 
 
 def test_date_is_the_files_where_the_postmark_has_none(box: Mbox) -> None:

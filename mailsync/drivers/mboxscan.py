@@ -189,12 +189,14 @@ class Contents:
     def _body_end(self, span: Span) -> int:
         """Without the line ends at the end: whoever appends the next message adds to them."""
         end = span.end
+        size = 64
         while end > span.body:
-            tail = self.data[max(span.body, end - 64) : end]
+            tail = self.data[max(span.body, end - size) : end]
             kept = len(tail.rstrip(b"\r\n"))
             end -= len(tail) - kept
             if kept:
                 break
+            size = min(2 * size, text.CHUNK)
         return end
 
 
