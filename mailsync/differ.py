@@ -24,7 +24,6 @@ from .model import (
     Boxname,
     BoxPolicy,
     BoxSeen,
-    Digest,
     Duplicates,
     Entry,
     Failure,
@@ -231,21 +230,33 @@ def _settled(case: Case, id: Key, members: Members) -> bool:
 
 
 def _group(case: Case, id: Key, lines: Sequence[Line], members: Members, facts: Facts) -> Change:
+    rule = case.policy.duplicates
+    if rule is Duplicates.SAME_ID:
+        return _by_rule(case, id, lines, members, facts, rule)
+    answers = [facts[side, entry.uid] for side in Side for entry in members[side]]
+    failure = next((answer for answer in answers if isinstance(answer, Failure)), None)
+    if failure:
+        return _unreadable(id, lines, members, failure)
+    change = _by_rule(case, id, lines, members, facts, rule)
+    held_to = {held.step.to for held in change.held if isinstance(held.step, Copy)}
+    if len(change.items) == 2 and held_to == set(Side):
+        # Two messages that stay where they are: without their duplicates their id would make them one.
+        return _by_rule(case, id, lines, members, facts, Duplicates.KEEP)
+    return change
+
+
+def _by_rule(
+    case: Case, id: Key, lines: Sequence[Line], members: Members, facts: Facts, duplicates: Duplicates
+) -> Change:
     policy = case.policy
-    if policy.duplicates is not Duplicates.SAME_ID:
-        answers = [facts[side, entry.uid] for side in Side for entry in members[side]]
-        failure = next((answer for answer in answers if isinstance(answer, Failure)), None)
-        if failure:
-            return _unreadable(id, lines, members, failure)
-    twins: dict[Side, Mapping[Digest, int]] = {}
-    if policy.duplicates is not Duplicates.SAME_ID:
-        twins = {side: groups.twins(side, lines, members[side.other], facts) for side in Side}
+    same_id = duplicates is Duplicates.SAME_ID
+    twins = {} if same_id else {side: groups.twins(side, lines, members[side.other], facts) for side in Side}
     one = {
         side: groups.distinct(
             side,
             members[side],
             facts,
-            policy.duplicates,
+            duplicates,
             spared=not may_delete(policy.sides[side]),
             marks=policy.sides[side].marks,
             twins=twins.get(side),
@@ -253,13 +264,9 @@ def _group(case: Case, id: Key, lines: Sequence[Line], members: Members, facts: 
         for side in Side
     }
     entries = {side: one[side].entries for side in Side}
-    if policy.duplicates is Duplicates.SAME_ID:
-        items = groups.unpaired(lines, entries)
-    else:
-        items = groups.pair(lines, entries, facts)
+    items = groups.unpaired(lines, entries) if same_id else groups.pair(lines, entries, facts)
     real = {side: one[side].real for side in Side}
-    duplicates = [step for side in Side for step in one[side].duplicates]
-    return _change(case, id, items, duplicates, real)
+    return _change(case, id, items, [step for side in Side for step in one[side].duplicates], real)
 
 
 def _unreadable(id: Key, lines: Sequence[Line], members: Members, failure: Failure) -> Change:

@@ -40,6 +40,8 @@ FREELY = Options(max_delete=MaxDelete(10**6), allow_mass_delete=10**6)
 class Laws(RuleBasedStateMachine):
     """Deliver, delete, flag, save drafts again, move; synchronize: whole, with -n, cut off anywhere, after 5.2.7."""
 
+    steady = True  # a message keeps its uid when an equal one goes
+
     def __init__(self) -> None:
         super().__init__()
         self.dir = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
@@ -111,7 +113,7 @@ class Laws(RuleBasedStateMachine):
     @rule(side=SIDES, box=BOXES, mail=MAILS)
     def save_draft(self, side: Side, box: str, mail: Mail) -> None:
         """A mail client puts a draft in the place of those with the same id."""
-        for uid, (digest, flags) in self.world.messages(side, box).items():
+        for uid, (digest, flags) in reversed(self.world.messages(side, box).items()):
             if DRAFT in flags and BY_DIGEST[digest].id == mail.id:
                 self.forget(side, box, uid, digest)
         self.world.deliver(side, box, mail, frozenset({DRAFT}))
@@ -128,8 +130,11 @@ class Laws(RuleBasedStateMachine):
     @rule(side=SIDES, box=BOXES, data=st.data())
     def hide(self, side: Side, box: str, data: st.DataObject) -> None:
         """A message cannot be read for a while."""
-        for uid, _, _ in self.chosen(side, box, data):
-            self.world.unreadable.add((side, self.world.mailbox(side, box), uid))
+        for uid, digest, _ in self.chosen(side, box, data):
+            if self.steady:
+                self.world.unreadable.add((side, self.world.mailbox(side, box), uid))
+            else:
+                self.veil(side, box, BY_DIGEST[digest])
 
     @rule()
     def show(self) -> None:

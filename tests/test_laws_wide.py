@@ -372,6 +372,23 @@ def test_one_run_is_enough_where_only_a_marked_duplicate_is_left_of_a_message() 
     assert [] == world.plan()
 
 
+def test_two_messages_that_a_limit_keeps_apart_do_not_become_one_when_a_duplicate_goes() -> None:
+    """They have one id: once they were alone with it, the second run took them for the same message."""
+    world = World()
+    world.deliver(Side.A, "x", Mail("m1", "three"))
+    for flags in (frozenset({SEEN}), frozenset[str]()):
+        world.deliver(Side.B, "x", ONE, flags)
+    limited = replace(FREELY, oldest=1_800_000_000)
+
+    assert [[], []] == [world.sync(limited).steps for _ in range(2)]
+
+    world.sync(FREELY)
+    assert [{ONE.digest, Mail("m1", "three").digest}] * 2 == [
+        {digest for digest, _ in world.messages(side, "x").values()} for side in Side
+    ]
+    assert [] == world.plan()
+
+
 TestWideLaws = WideLaws.TestCase
 # The same histories in each run: others are sought under `make torture`.
 TestWideLaws.settings = settings(max_examples=25, stateful_step_count=20, deadline=None, derandomize=True)
