@@ -183,12 +183,12 @@ class WideLaws(Laws):
         return places
 
     def ambiguous(self) -> set[Where]:
-        """What is marked anywhere, where a side only marks: its move is not carried out."""
+        """What is marked anywhere, where a side only marks, and what has its id: a move of it is not carried out."""
         if not any(deletion.mark for deletion in self.world.deletion.values()):
             return set()
         copies = [copy for side in Side for copy in self.world.copies(side)]
-        marked = {digest for _, digest, flags in copies if DELETED in flags}
-        return {(box, digest) for box, digest, _ in copies if digest in marked}
+        marked = {BY_DIGEST[digest].id or digest for _, digest, flags in copies if DELETED in flags}
+        return {(box, digest) for box, digest, _ in copies if (BY_DIGEST[digest].id or digest) in marked}
 
     def check_nothing_lost(self, before: dict[Side, set[Where]]) -> None:
         """What a run has deleted is kept, or in the trash; a draft that was saved again is not put into the trash."""
