@@ -8,52 +8,36 @@ import ssl
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from typing import Any, Self
 
-from .fakewire import listen
 
-
-class TlsFront:
+class TlsFront(ThreadingTCPServer):
     """Listens on 127.0.0.1 while its `with` block runs. Where the plain side ends, so does TLS, with a close_notify."""
 
     def __init__(self, plain_port: int, certificate: Path, key: Path) -> None:
+        super().__init__(("127.0.0.1", 0), BaseRequestHandler)
         self._plain_port = plain_port
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificate, key)
-        self._listener = listen(None)
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
 
     @property
     def port(self) -> int:
-        return int(self._listener.getsockname()[1])
+        return int(self.socket.getsockname()[1])
 
     def __enter__(self) -> Self:
-        self._threads[0].start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join()
-        self._listener.close()
-        for thread in self._threads:
-            thread.join()
+        self.shutdown()
+        self.server_close()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, client: socket.socket) -> None:
+    def finish_request(self, request: Any, client_address: object) -> None:
         with (
             suppress(OSError),
             socket.create_connection(("127.0.0.1", self._plain_port)) as plain,
-            self._context.wrap_socket(client, server_side=True) as secure,
+            self._context.wrap_socket(request, server_side=True) as secure,
         ):
             _carry(secure, plain)
 
